@@ -1,0 +1,1 @@
+"""A pretend Genesys Cloud organisation, with a ledger of what truly happened."""
