@@ -77,7 +77,7 @@ ATTEMPTS: Final = Metric(
     "{attempt}",
     "Call starts by what became of them and by the agent's state strictly before the send; successes too.",
     ("endpoint", "outcome", "status_code", "error_code", "agent_state"),
-    max_series=560,
+    max_series=540,
     folds=("error_code", "agent_state", "status_code", "endpoint", "outcome"),
 )
 ERROR_CODES: Final = Metric(
@@ -86,7 +86,7 @@ ERROR_CODES: Final = Metric(
     "{code}",
     "Codes in the bodies of refusals; a body with several codes counts once for each.",
     ("error_code", "category", "agent_state"),
-    max_series=280,
+    max_series=260,
     folds=("error_code", "agent_state", "category"),
 )
 DURATION: Final = Metric(
@@ -124,6 +124,7 @@ STATE_JOINS: Final = Metric(
     "{join}",
     "Lookups of an agent's state as of a send, by how far the answer can be believed and who had told us.",
     ("certainty", "source"),
+    max_series=12,
 )
 STATE_JOINS_LATE: Final = Metric(
     "call_initiation.state.joins.late",
@@ -146,6 +147,7 @@ SUSPECTED_DUPLICATES: Final = Metric(
     "{attempt}",
     "Call starts for the same agent and destination within 10 seconds of an earlier one.",
     ("endpoint",),
+    max_series=5,
 )
 AGENTS: Final = Metric(
     "call_initiation.agents",
@@ -153,6 +155,7 @@ AGENTS: Final = Metric(
     "{agent}",
     "Agents that we know of, by state now.",
     ("agent_state",),
+    max_series=16,
 )
 AGENT_STATE_CHANGES: Final = Metric(
     "call_initiation.agent_state.changes",
@@ -167,10 +170,20 @@ FEED_UP: Final = Metric(
     "call_initiation.feed.up", Kind.GAUGE, "", "Whether the state feed is up: 1 or 0; absent without a feed."
 )
 FEED_RECONNECTS: Final = Metric(
-    "call_initiation.feed.reconnects", Kind.COUNTER, "{reconnect}", "Reconnects of the state feed.", ("reason",)
+    "call_initiation.feed.reconnects",
+    Kind.COUNTER,
+    "{reconnect}",
+    "Reconnects of the state feed.",
+    ("reason",),
+    max_series=10,
 )
 FEED_EVENTS: Final = Metric(
-    "call_initiation.feed.events", Kind.COUNTER, "{event}", "Notifications taken from the state feed.", ("topic",)
+    "call_initiation.feed.events",
+    Kind.COUNTER,
+    "{event}",
+    "Notifications taken from the state feed.",
+    ("topic",),
+    max_series=12,
 )
 FEED_EVENT_LAG: Final = Metric(
     "call_initiation.feed.event_lag",
@@ -188,12 +201,18 @@ RECORDER_RECORDED: Final = Metric(
     "{record}",
     "What each stage was given: recorded = exported + pending + dropped, exactly.",
     ("stage",),
+    max_series=8,
 )
 RECORDER_EXPORTED: Final = Metric(
-    "call_initiation.recorder.exported", Kind.COUNTER, "{record}", "What each stage has passed on whole.", ("stage",)
+    "call_initiation.recorder.exported",
+    Kind.COUNTER,
+    "{record}",
+    "What each stage has passed on whole.",
+    ("stage",),
+    max_series=8,
 )
 RECORDER_PENDING: Final = Metric(
-    "call_initiation.recorder.pending", Kind.GAUGE, "{record}", "What each stage still holds.", ("stage",)
+    "call_initiation.recorder.pending", Kind.GAUGE, "{record}", "What each stage still holds.", ("stage",), max_series=8
 )
 RECORDER_DROPPED: Final = Metric(
     "call_initiation.recorder.dropped",
@@ -215,9 +234,15 @@ LABEL_OVERFLOW: Final = Metric(
     "{value}",
     "Label values that were folded to `other` because their metric was full, or because they weren't fit to show.",
     ("label",),
+    max_series=16,
 )
 BUILD_INFO: Final = Metric(
-    "call_initiation.build_info", Kind.GAUGE, "", "The version that runs, as a label; the value is 1.", ("version",)
+    "call_initiation.build_info",
+    Kind.GAUGE,
+    "",
+    "The version that runs, as a label; the value is 1.",
+    ("version",),
+    max_series=1,
 )
 
 METRICS: Final = (
