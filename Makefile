@@ -1,0 +1,115 @@
+# Everything that this project does by one command each; `make help` lists them.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+WHEEL_VENV := .wheel-venv
+PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+
+# Programs that the tests drive, each with the Debian package that has it.
+ENGINES := promtool=prometheus
+# Scripts that make committed files, each with --check.
+GENERATORS := $(wildcard docs/build.py dashboards/build.py)
+# How many tests run side by side.
+JOBS ?= 2
+# 1: a run against the wheel fails below 100 % of branches.
+COVERAGE ?= 0
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+help:  ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: $(VENV)/.demo  ## install what the program needs, and show it on loopback; FOR=60s ends it, ARGS=… adds options
+	@$(BIN)/call-initiation-exporter demo $(if $(FOR),--for $(FOR)) $(ARGS)
+
+test: $(VENV)/.dev engines  ## install what the tests need, and run them; ARGS=… goes to pytest
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+check: $(VENV)/.dev  ## linters, type checkers, layers, generated files, Dockerfile
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+	@for generator in $(GENERATORS); do $(BIN)/python $$generator --check || exit 1; done
+	@$(BIN)/hadolint Dockerfile
+
+bench: $(VENV)/.dev  ## measure what the README says of speed; ARGS=… goes to benchmarks/run.py
+	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+docs: $(VENV)/.dev  ## write the generated documents and dashboards anew
+	@for generator in $(GENERATORS); do $(BIN)/python $$generator || exit 1; done
+
+wheel: $(VENV)/.dev  ## build dist/*.whl
+	@rm -rf dist
+	@$(BIN)/python -m pip --quiet wheel --no-deps --no-build-isolation --wheel-dir dist .
+
+test-wheel: wheel $(WHEEL_VENV)/.dev engines  ## run the tests against the built wheel, with coverage
+	@$(WHEEL_VENV)/bin/python $(PIP_INSTALL) --force-reinstall --no-deps dist/*.whl
+	@$(WHEEL_VENV)/bin/pytest -n $(JOBS) --dist loadfile --cov \
+		$(if $(filter 1,$(COVERAGE)),--cov-fail-under=100) $(ARGS)
+
+lock: $(BIN)/uv  ## resolve requirements/*.txt anew from pyproject.toml; UPGRADE=1 takes the newest releases
+	@$(LOCK) pyproject.toml --extra service --group dev --output-file requirements/dev.txt
+	@$(LOCK) pyproject.toml --extra service --constraint requirements/dev.txt --output-file requirements/runtime.txt
+	@$(LOCK) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
+
+engines:  ## install the programs that the tests drive (Debian packages), where that is allowed
+	@missing=; \
+	for engine in $(ENGINES); do command -v $${engine%=*} >/dev/null || missing="$$missing $${engine#*=}"; done; \
+	test -z "$$missing" || { $(call apt-get-install,$$missing); } || true
+
+clean:  ## remove all that make has made
+	@rm -rf $(VENV) $(WHEEL_VENV) dist build .coverage .coverage.* .hypothesis .*_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help demo test check bench docs wheel test-wheel lock engines clean
+
+# $(call apt-get-install,PACKAGES) fails with the command to run where we aren't root and sudo would ask.
+apt-get-install = if test "$$(id -u)" = 0; then as=; else as='sudo -n'; fi; \
+	{ command -v apt-get && $$as true; } >/dev/null 2>&1 && $$as apt-get -qq update && \
+	$$as env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $(1) >/dev/null || \
+	{ echo 'missing Debian packages; install them with: sudo apt-get install --no-install-recommends' $(1) >&2; false; }
+
+# $(call make-venv,FOLDER): Debian keeps what venv needs in a package of its own.
+define make-venv
+	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed: install it, or name it with PYTHON=…' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+		package=$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
+		$(call apt-get-install,$$package); }
+	@$(PYTHON) -m venv $(1)
+endef
+
+# pip is the last thing that venv puts there: a broken-off venv is made again.
+$(BIN)/pip:
+	$(call make-venv,$(VENV))
+
+$(WHEEL_VENV)/bin/pip:
+	$(call make-venv,$(WHEEL_VENV))
+
+# A recipe and no prerequisite: a lock that is older than pyproject.toml is no reason to install it first.
+$(BIN)/uv:
+	@$(MAKE) --no-print-directory $(VENV)/.dev
+
+# The project itself is installed by the locked build backend: nothing is downloaded but what the locks name.
+$(VENV)/.demo: requirements/runtime.txt requirements/build.txt pyproject.toml | $(BIN)/pip
+	@echo 'installing the program into $(VENV)'
+	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements/runtime.txt -r requirements/build.txt
+	@$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/pip
+	@echo 'installing the program and its tests into $(VENV)'
+	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	@$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $(VENV)/.demo $@
+
+$(WHEEL_VENV)/.dev: requirements/dev.txt | $(WHEEL_VENV)/bin/pip
+	@echo 'installing the tests into $(WHEEL_VENV)'
+	@$(WHEEL_VENV)/bin/python $(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@

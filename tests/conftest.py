@@ -1,0 +1,29 @@
+"""What several test files share: the engines (real programs that tests drive), and the word on what is under test."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import call_initiation
+
+
+def pytest_report_header() -> str:
+    """Name the package under test: the checkout's, or a built wheel's."""
+    return f"call_initiation: {call_initiation.__file__}"
+
+
+def _engine(name: str) -> Path:
+    found = shutil.which(name)
+    if found is not None:
+        return Path(found)
+    give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+    return give_up(f"{name} isn't installed: `make engines` installs what the Makefile's ENGINES lists")
+
+
+@pytest.fixture(scope="session")
+def engine() -> Callable[[str], Path]:
+    """Return a lookup of engines by command: without one a test is skipped, but fails where CI=true."""
+    return _engine
