@@ -51,7 +51,7 @@ wheel: $(VENV)/.dev  ## build dist/*.whl
 
 test-wheel: wheel $(WHEEL_VENV)/.dev engines  ## run the tests against the built wheel, with coverage
 	@$(WHEEL_VENV)/bin/python $(PIP_INSTALL) --force-reinstall --no-deps dist/*.whl
-	@$(WHEEL_VENV)/bin/pytest -n $(JOBS) --dist loadfile --cov \
+	@$(WHEEL_VENV)/bin/pytest -n $(JOBS) --dist loadfile --cov=call_initiation \
 		$(if $(filter 1,$(COVERAGE)),--cov-fail-under=100) $(ARGS)
 
 lock: $(BIN)/uv  ## resolve requirements/*.txt anew from pyproject.toml; UPGRADE=1 takes the newest releases
