@@ -1,5 +1,6 @@
 """What several test files share: the engines (real programs that tests drive), and the word on what is under test."""
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable
@@ -7,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-import call_initiation
-
 
 def pytest_report_header() -> str:
     """Name the package under test: the checkout's, or a built wheel's."""
-    return f"call_initiation: {call_initiation.__file__}"
+    spec = importlib.util.find_spec("call_initiation")
+    return f"call_initiation: {spec and spec.origin}"
 
 
 def _engine(name: str) -> Path:
