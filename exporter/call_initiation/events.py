@@ -299,6 +299,7 @@ class Attempt:
         status_code: The answer's status; None where there was none.
         error_type: None when accepted; else the status code as text, or the transport failure's kind.
         refusal: What the error's body says; None when accepted or where there was no answer.
+        body: How much of the answer's body the caller got; None where there was no answer.
         agent: Who placed it, and in what state.
         payload_shape: Which request body was used.
         findings: Ids of what a check of the payload found.
@@ -316,6 +317,7 @@ class Attempt:
     status_code: int | None = None
     error_type: str | None = None
     refusal: Refusal | None = None
+    body: BodyState | None = None
     agent: AgentAtSend = NO_AGENT
     payload_shape: PayloadShape = PayloadShape.UNREADABLE
     findings: tuple[str, ...] = ()

@@ -1,0 +1,188 @@
+"""What observing a call costs, beside OpenTelemetry's own httpx instrumentation, in one process and one run.
+
+Every variant places the same refused call through an in-memory transport that reads the request and answers a 400
+with a JSON body, which the caller reads. Variants take turns, round by round, so that a drift of the machine's speed
+hits all alike; what is added is the difference to the bare client of the same round, and the figures are medians over
+rounds. Ratios are to OpenTelemetry's added cost.
+"""
+
+import gc
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, InMemoryLogRecordExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from call_initiation import Exporter
+from call_initiation.aggregate import Aggregate
+from call_initiation.catalogue import ATTEMPTS, DURATION
+
+URL = "https://api.example.com/api/v2/conversations/calls"
+PAYLOAD = {"phoneNumber": "+33199000000", "callFromQueueId": "5b2bfb2d-9b0e-4b5e-9a55-9a1a4dca9d11"}
+EXTENSION = {"call_initiation": {"agent_id": "9d4b2d5f-6d0b-4f0e-8d1c-1f2f3a4b5c6d"}}
+ERROR = json.dumps(
+    {
+        "message": "The agent is not in a state to place a call.",
+        "code": "bad.request",
+        "status": 400,
+        "contextId": "0b9f1b3c-51c9-4a0e-a2d8-0d2f2b7e2b1a",
+        "details": [{"errorCode": "INVALID_AGENT_STATE", "fieldName": "from.agentId"}],
+        "errors": [],
+    }
+).encode()
+
+
+class Answers(httpx.BaseTransport):
+    """Reads the request as a real transport does and refuses it."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        for _ in request.stream:  # type: ignore[union-attr]
+            pass
+        return httpx.Response(
+            400,
+            headers={"content-type": "application/json", "inin-correlation-id": "0b9f1b3c-51c9-4a0e-a2d8-0d2f2b7e2b1a"},
+            stream=httpx.ByteStream(ERROR),
+        )
+
+
+@dataclass
+class Variant:
+    """A client and how to end its background work."""
+
+    name: str
+    client: httpx.Client
+    flush: Callable[[], object] = lambda: None
+    thread_cpu: list[float] = field(default_factory=list)
+    wall_p50: list[float] = field(default_factory=list)
+    wall_p99: list[float] = field(default_factory=list)
+    process_cpu: list[float] = field(default_factory=list)
+
+    def call(self) -> None:
+        self.client.post(URL, json=PAYLOAD, extensions=EXTENSION, headers={"Authorization": "Bearer made-up"})
+
+    def round(self, calls: int) -> None:
+        walls = []
+        gc.collect()
+        process, thread = time.process_time_ns(), time.thread_time_ns()
+        for _ in range(calls):
+            began = time.perf_counter_ns()
+            self.call()
+            walls.append(time.perf_counter_ns() - began)
+        self.thread_cpu.append((time.thread_time_ns() - thread) / calls / 1e3)
+        self.flush()
+        self.process_cpu.append((time.process_time_ns() - process) / calls / 1e3)
+        walls.sort()
+        self.wall_p50.append(walls[len(walls) // 2] / 1e3)
+        self.wall_p99.append(walls[int(len(walls) * 0.99)] / 1e3)
+
+
+def providers() -> tuple[TracerProvider, BatchSpanProcessor, InMemorySpanExporter]:
+    spans = InMemorySpanExporter()
+    tracers = TracerProvider(shutdown_on_exit=False)
+    processor = BatchSpanProcessor(spans)
+    tracers.add_span_processor(processor)
+    return tracers, processor, spans
+
+
+@contextmanager
+def variants() -> Iterator[tuple[Variant, ...]]:
+    """Yield the clients to compare: bare, OpenTelemetry's, ours in full, ours with metrics only."""
+    bare = Variant("bare", httpx.Client(transport=Answers()))
+
+    tracers, processor, spans = providers()
+    meters = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
+    otel_client = httpx.Client(transport=Answers())
+    HTTPXClientInstrumentor.instrument_client(otel_client, tracer_provider=tracers, meter_provider=meters)
+
+    def flush_otel() -> None:
+        processor.force_flush()
+        spans.clear()
+
+    own_tracers, own_processor, own_spans = providers()
+    own_logs = InMemoryLogRecordExporter()
+    loggers = LoggerProvider(shutdown_on_exit=False)
+    log_processor = BatchLogRecordProcessor(own_logs)
+    loggers.add_log_record_processor(log_processor)
+    full = Exporter(tracer_provider=own_tracers, logger_provider=loggers, capacity=100_000)
+    metrics = Exporter(capacity=100_000)
+    for exporter in (full, metrics):
+        exporter.agent_state(EXTENSION["call_initiation"]["agent_id"], presence="BUSY", routing_status="OFF_QUEUE")
+
+    def flush_full() -> None:
+        full.flush(60)
+        own_processor.force_flush()
+        log_processor.force_flush()
+        own_spans.clear()
+        own_logs.clear()
+
+    with full, metrics:
+        yield (
+            bare,
+            Variant("opentelemetry", otel_client, flush_otel),
+            Variant("full", full.instrument(httpx.Client(transport=Answers())), flush_full),
+            Variant("metrics only", metrics.instrument(httpx.Client(transport=Answers())), lambda: metrics.flush(60)),
+        )
+        for exporter in (full, metrics):
+            accounts = exporter.ledgers()["attempts"]
+            assert accounts.recorded == accounts.exported, accounts
+
+
+def added(variant: Variant, bare: Variant, figure: str) -> float:
+    """Return the median over rounds of what a variant adds to the bare client, in microseconds."""
+    pairs = zip(getattr(variant, figure), getattr(bare, figure), strict=True)
+    return statistics.median(own - other for own, other in pairs)
+
+
+def aggregate_event(events: int = 100_000) -> float:
+    """Return the microseconds of one count with 5 labels and one duration."""
+    aggregate = Aggregate()
+    labels = [("/api/v2/conversations/calls", "rejected", "400", f"code.{n}", "busy") for n in range(20)]
+    began = time.perf_counter_ns()
+    for n in range(events):
+        aggregate.count(ATTEMPTS, labels[n % 20])
+        aggregate.observe(DURATION, labels[n % 20][:2], 0.1)
+    return (time.perf_counter_ns() - began) / events / 1e3
+
+
+def report(found: Iterable[Variant]) -> dict[str, dict[str, float]]:
+    """Print the table; return the ratios to OpenTelemetry."""
+    bare, otel, *ours = found
+    figures = ("thread_cpu", "wall_p50", "wall_p99", "process_cpu")
+    print(f"{'added per call, µs':<20}" + "".join(f"{name:>14}" for name in figures))
+    ratios: dict[str, dict[str, float]] = {}
+    for variant in (otel, *ours):
+        print(f"{variant.name:<20}" + "".join(f"{added(variant, bare, name):>14.1f}" for name in figures))
+    for variant in ours:
+        ratios[variant.name] = {name: added(variant, bare, name) / added(otel, bare, name) for name in figures}
+        print(f"{variant.name + ', ratio':<20}" + "".join(f"{ratios[variant.name][name]:>14.3f}" for name in figures))
+    return ratios
+
+
+def main(rounds: int = 15, calls: int = 400) -> None:
+    """Run the comparison and print it."""
+    with variants() as found:
+        for variant in found:
+            variant.round(50)
+            for figure in (variant.thread_cpu, variant.wall_p50, variant.wall_p99, variant.process_cpu):
+                figure.clear()
+        for turn in range(rounds):
+            for variant in found[turn % len(found) :] + found[: turn % len(found)]:
+                variant.round(calls)
+        report(found)
+    print(f"one aggregate event: {aggregate_event():.2f} µs")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,219 @@
+"""The one aggregate: counters, histograms and gauges by label tuple, with exemplars and caps.
+
+Everything that shows a number (the Prometheus text, OTLP, the page) reads a snapshot of it, so they can't disagree.
+
+Laws: a series once opened only grows, until the process ends; a metric never has more than its `max_series` label
+tuples (plus one for what fits nowhere); what is folded away is counted under `other`, so that every sum stays exact.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Final, assert_never
+
+from call_initiation import catalogue
+from call_initiation.catalogue import Metric
+from call_initiation.events import Attempt, Event, FeedChange, FeedState, LateChange, SpanIds, StateChange
+from call_initiation.privacy import LabelCap
+
+OTHER: Final = "other"
+Labels = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """A call that stands for others in a series: its value, its place in a trace, seconds since the epoch."""
+
+    value: float
+    trace_id: int
+    span_id: int
+    at: float
+
+
+@dataclass(slots=True)
+class Number:
+    """A counter's or a gauge's value."""
+
+    value: float = 0.0
+    exemplar: Exemplar | None = None
+
+    def copy(self) -> "Number":
+        """Return a copy that no later event changes."""
+        return Number(self.value, self.exemplar)
+
+
+@dataclass(slots=True)
+class Distribution:
+    """A histogram's buckets (not cumulative; the last is +Inf), their sum, and the last exemplar of each bucket."""
+
+    counts: list[int]
+    total: float = 0.0
+    exemplars: dict[int, Exemplar] = field(default_factory=dict[int, Exemplar])
+
+    def copy(self) -> "Distribution":
+        """Return a copy that no later event changes."""
+        return Distribution(self.counts.copy(), self.total, self.exemplars.copy())
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric and its series at the moment of a snapshot; numbers for counters and gauges, else distributions."""
+
+    metric: Metric
+    numbers: dict[Labels, Number] = field(default_factory=dict[Labels, Number])
+    distributions: dict[Labels, Distribution] = field(default_factory=dict[Labels, Distribution])
+
+
+View = tuple[Family, ...]
+Source = Callable[[], Iterable[tuple[Metric, Labels, float]]]
+"""Numbers that live elsewhere and are asked for at each snapshot."""
+
+
+class Aggregate:
+    """All numbers of one exporter; a `Sink`.
+
+    Written by the recorder's thread, read by any.
+    """
+
+    def __init__(self) -> None:
+        self._sources: list[Source] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew at zero, as a forked child must."""
+        self._lock = Lock()
+        self._numbers: dict[str, dict[Labels, Number]] = {}
+        self._distributions: dict[str, dict[Labels, Distribution]] = {}
+        self._codes = LabelCap()
+
+    def add_source(self, source: Source) -> None:
+        """Ask `source` for its numbers at each snapshot."""
+        self._sources.append(source)
+
+    def record(self, event: Event) -> None:
+        """Count one event in every metric that it touches."""
+        with self._lock:
+            match event:
+                case Attempt():
+                    self._attempt(event)
+                case StateChange():
+                    self._count(catalogue.AGENT_STATE_CHANGES, (event.before, event.after))
+                case LateChange():
+                    self._count(catalogue.STATE_JOINS_LATE, ())
+                case FeedChange():
+                    self._feed(event)
+                case _:
+                    assert_never(event)
+
+    def count(self, metric: Metric, labels: Labels, amount: float = 1.0) -> None:
+        """Add to a counter."""
+        with self._lock:
+            self._count(metric, labels, amount=amount)
+
+    def observe(self, metric: Metric, labels: Labels, value: float) -> None:
+        """Add a value to a histogram."""
+        with self._lock:
+            self._observe(metric, labels, value)
+
+    def gauge(self, metric: Metric, labels: Labels, value: float) -> None:
+        """Set a gauge."""
+        with self._lock:
+            self._number(metric, labels).value = value
+
+    def snapshot(self) -> View:
+        """Return every metric that has a series, in the catalogue's order, as it stands now."""
+        asked = [row for source in self._sources for row in source()]
+        with self._lock:
+            numbers = {name: {k: v.copy() for k, v in series.items()} for name, series in self._numbers.items()}
+            distributions = {
+                name: {k: v.copy() for k, v in series.items()} for name, series in self._distributions.items()
+            }
+        for metric, labels, value in asked:
+            numbers.setdefault(metric.name, {})[labels] = Number(value)
+        return tuple(
+            Family(metric, numbers.get(metric.name, {}), distributions.get(metric.name, {}))
+            for metric in catalogue.METRICS
+            if metric.name in numbers or metric.name in distributions
+        )
+
+    def _attempt(self, attempt: Attempt) -> None:
+        outcome, state = attempt.outcome, attempt.agent.label
+        exemplar = _exemplar(attempt)
+        status = "none" if attempt.status_code is None else str(attempt.status_code)
+        self._count(
+            catalogue.ATTEMPTS,
+            (attempt.endpoint, outcome, status, self._code(attempt.error_code), state),
+            exemplar,
+        )
+        self._observe(catalogue.DURATION, (attempt.endpoint, outcome), attempt.duration, exemplar)
+        self._count(catalogue.STATE_JOINS, (attempt.agent.state.certainty, attempt.agent.state.source))
+        if attempt.agent.age is not None:
+            self._observe(catalogue.AGENT_STATE_AGE, (outcome, state), attempt.agent.age, exemplar)
+        if attempt.refusal is not None:
+            for code in attempt.refusal.codes:
+                labels = (self._code(code), attempt.refusal.category, state)
+                self._count(catalogue.ERROR_CODES, labels, exemplar)
+        for finding in attempt.findings:
+            self._count(catalogue.PAYLOAD_FINDINGS, (finding, outcome))
+        if attempt.suspected_duplicate:
+            self._count(catalogue.SUSPECTED_DUPLICATES, (attempt.endpoint,))
+
+    def _feed(self, change: FeedChange) -> None:
+        is_up = change.state is FeedState.UP
+        self._number(catalogue.FEED_UP, ()).value = float(is_up)
+        if is_up and change.reason:
+            self._count(catalogue.FEED_RECONNECTS, (change.reason,))
+
+    def _code(self, code: str) -> str:
+        folded, is_overflow = self._codes.fold(code)
+        if is_overflow or code == OTHER:
+            self._number(catalogue.LABEL_OVERFLOW, ("error_code",)).value += 1
+        return folded
+
+    def _count(self, metric: Metric, labels: Labels, exemplar: Exemplar | None = None, amount: float = 1.0) -> None:
+        number = self._number(metric, labels)
+        number.value += amount
+        number.exemplar = exemplar or number.exemplar
+
+    def _observe(self, metric: Metric, labels: Labels, value: float, exemplar: Exemplar | None = None) -> None:
+        series = self._distributions.setdefault(metric.name, {})
+        found = series.get(labels)
+        if found is None:
+            labels = self._fit(metric, labels, series)
+            found = series.setdefault(labels, Distribution([0] * (len(metric.buckets) + 1)))
+        bucket = bisect_left(metric.buckets, value)
+        found.counts[bucket] += 1
+        found.total += value
+        if exemplar is not None:
+            found.exemplars[bucket] = Exemplar(value, exemplar.trace_id, exemplar.span_id, exemplar.at)
+
+    def _number(self, metric: Metric, labels: Labels) -> Number:
+        series = self._numbers.setdefault(metric.name, {})
+        found = series.get(labels)
+        if found is None:
+            found = series.setdefault(self._fit(metric, labels, series), Number())
+        return found
+
+    def _fit(self, metric: Metric, labels: Labels, series: Mapping[Labels, object]) -> Labels:
+        """Return `labels`, folded as far as the metric's room demands.
+
+        A fifth of the room is kept for folded tuples, so that a flood of codes still leaves the states apart.
+        """
+        if len(series) < metric.max_series - metric.max_series // 5 or not metric.folds:
+            return labels
+        folded = list(labels)
+        for label in metric.folds:
+            folded[metric.labels.index(label)] = OTHER
+            self._number(catalogue.LABEL_OVERFLOW, (label,)).value += 1
+            if (candidate := tuple(folded)) in series or len(series) < metric.max_series:
+                return candidate
+        return tuple(folded)
+
+
+def _exemplar(attempt: Attempt) -> Exemplar | None:
+    """Stand for others only with a span that is really exported."""
+    span: SpanIds | None = attempt.span
+    if span is None or not (span.sampled or (attempt.is_failure and not span.adopted)):
+        return None
+    return Exemplar(1.0, span.trace_id, span.span_id, attempt.started_at / 1e9)

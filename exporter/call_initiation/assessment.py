@@ -1,0 +1,166 @@
+"""What one call was: an observation → an `Attempt`, on the recorder's thread, once its settle window is over.
+
+Every step stands alone: where one of them fails by a fault of ours, the fault is counted and the attempt goes on
+without that part. A call is never lost because its body was odd.
+
+Times: agents' states and sends are compared on one timeline, which starts at the wall clock's time and runs by the
+monotonic clock. A step of the wall clock therefore can't put a state on the wrong side of a send.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, ParamSpec, TypeVar
+
+from call_initiation import decoding, endpoints, responses
+from call_initiation.agents import Agents, label
+from call_initiation.endpoints import Duplicates, Payload
+from call_initiation.events import (
+    NO_AGENT,
+    AgentAtSend,
+    AgentState,
+    Attempt,
+    Outcome,
+    PayloadShape,
+    Refusal,
+)
+from call_initiation.observation import Observation
+from call_initiation.privacy import KeyedHash, Mask
+
+_NO_PAYLOAD: Final = Payload(PayloadShape.UNREADABLE, None, (), ())
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_BY_STATUS: Final = {
+    401: Outcome.UNAUTHORIZED,
+    403: Outcome.UNAUTHORIZED,
+    408: Outcome.FAILED,
+    429: Outcome.RATE_LIMITED,
+}
+_BY_CLASS: Final = {
+    2: Outcome.ACCEPTED,
+    3: Outcome.REDIRECTED,
+    4: Outcome.REJECTED,
+    5: Outcome.FAILED,
+}
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def outcome_of(status_code: int) -> Outcome:
+    """Return what a status means for a call start; one outside 200 to 599 is no answer that we can read."""
+    return _BY_STATUS.get(status_code) or _BY_CLASS.get(status_code // 100, Outcome.AMBIGUOUS)
+
+
+@dataclass(slots=True)
+class Assessor:
+    """Turns observations into attempts.
+
+    Attributes:
+        agents: The agents' histories.
+        hashes: The keyed hash under which destinations are compared; the numbers themselves are not kept.
+        offset_ns: What to add to `time.perf_counter_ns` to be on the timeline.
+        fault: Counts a fault of our own.
+    """
+
+    agents: Agents
+    hashes: KeyedHash
+    offset_ns: int
+    fault: Callable[[str], None]
+    duplicates: Duplicates
+
+    def assess(self, observation: Observation) -> Attempt:
+        """Say what the call was."""
+        payload = self._guarded("payload", _NO_PAYLOAD, endpoints.payload, observation.content)
+        mask = self._guarded("mask", Mask(), _mask, observation, payload)
+        sent = (self.offset_ns + (observation.sent_ns or observation.started_ns)) / 1e9
+        agent = self._guarded("join", NO_AGENT, self._agent, observation, payload, mask, sent)
+        refusal = self._guarded("parse", _unparsed(observation), _refusal, observation, mask)
+        url, span, failure = observation.url, observation.span, observation.failure
+        status = observation.status_code
+        outcome = failure.outcome if failure else outcome_of(status or 0)
+        return Attempt(
+            endpoint=observation.endpoint.template,
+            server_address=url.host,
+            server_port=url.port or _DEFAULT_PORTS.get(url.scheme, 0),
+            started_at=observation.started_at,
+            sent_at=_sent_at(observation),
+            duration=observation.duration,
+            outcome=outcome,
+            status_code=status,
+            error_type=failure.kind if failure else None if outcome is Outcome.ACCEPTED else str(status),
+            refusal=refusal,
+            body=observation.body.state if observation.body else None,
+            agent=agent,
+            payload_shape=payload.shape,
+            suspected_duplicate=self._guarded("duplicates", False, self._is_repeated, agent, payload, sent),  # noqa: FBT003 - the fallback
+            span=span.ids if span else None,
+        )
+
+    def _agent(self, observation: Observation, payload: Payload, mask: Mask, sent: float) -> AgentAtSend:
+        told_id, told_state = endpoints.told(observation.extension)
+        agent_id, source = endpoints.agent(observation.endpoint, told_id, None, payload)
+        if told_state is not None:
+            state, age = told_state, _age(told_state, sent)
+        elif agent_id is not None:
+            state, age = self.agents.as_of(agent_id, sent)
+        else:
+            return NO_AGENT
+        return AgentAtSend(
+            id=mask.identifier(agent_id),
+            id_source=source,
+            state=state,
+            label=label(state),
+            age=age,
+        )
+
+    def _is_repeated(self, agent: AgentAtSend, payload: Payload, sent: float) -> bool:
+        if not payload.destinations:
+            return False
+        return self.duplicates.seen(self.hashes.digest("\n".join((agent.id or "", *payload.destinations))), sent)
+
+    def _guarded(
+        self,
+        stage: str,
+        fallback: Result,
+        step: Callable[Parameters, Result],
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> Result:
+        try:
+            return step(*args, **kwargs)
+        except Exception:  # noqa: BLE001 - a fault in one step must not lose the attempt
+            self.fault(stage)
+            return fallback
+
+
+def _mask(observation: Observation, payload: Payload) -> Mask:
+    secrets = (observation.authorization,) if observation.authorization else ()
+    return Mask(secrets, payload.numbers)
+
+
+def _age(state: AgentState, sent: float) -> float | None:
+    return None if state.since is None else max(0.0, sent - state.since)
+
+
+def _sent_at(observation: Observation) -> int | None:
+    if observation.sent_ns is None:
+        return None
+    return observation.started_at + observation.sent_ns - observation.started_ns
+
+
+def _unparsed(observation: Observation) -> Refusal | None:
+    is_refused = observation.status_code is not None and outcome_of(observation.status_code) is not Outcome.ACCEPTED
+    return Refusal() if is_refused else None
+
+
+def _refusal(observation: Observation, mask: Mask) -> Refusal | None:
+    body, status, headers = observation.body, observation.status_code, observation.response_headers
+    if body is None or status is None or outcome_of(status) is Outcome.ACCEPTED:
+        return None
+    content = decoding.decode(body.content(), headers.get("content-encoding", "")) if body.size else None
+    return responses.parse(
+        content,
+        status=status,
+        header_correlation_id=headers.get("inin-correlation-id"),
+        state=body.state,
+        mask=mask,
+    )

@@ -1,0 +1,214 @@
+"""The doors in: transports that wrap a client's own, one for sync and one for async, for httpx and for httpx2.
+
+A wrapped transport gives the caller what the inner one gives: the same response object, the same exception object,
+and every attribute that we don't have ourselves. httpx and httpx2 each assert on stream classes of their own, so the
+classes are made once for each of the two, when first needed; neither is imported before the dialer does.
+"""
+
+import sys
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
+
+from call_initiation.errors import InstrumentError
+from call_initiation.observation import Body, Observation, Streams, Unobserved
+
+if TYPE_CHECKING:
+    import httpx
+
+_LIBRARIES: Final = ("httpx", "httpx2")
+
+
+class Observer(Protocol):
+    """What the transports need of an exporter."""
+
+    def observe(self, request: Any, streams: Streams, /) -> Observation | Unobserved:
+        """Return the observation of a request; never raises."""
+        ...
+
+
+class Wrapper:
+    """Behaves like the transport that it wraps wherever it isn't asked to place a call."""
+
+    def __init__(self, inner: Any, exporter: Observer) -> None:
+        self._inner = inner
+        self._exporter = exporter
+
+    # isinstance() asks for it, and the right answer is the class of what the caller put there.
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The inner transport's class."""
+        return type(self._inner)
+
+    def __getattr__(self, name: str) -> Any:
+        """Look up on the inner transport what we don't have."""
+        return getattr(self._inner, name)
+
+
+class Doors(NamedTuple):
+    """The two transports of one library."""
+
+    sync: type[Any]
+    asynchronous: type[Any]
+
+
+@cache
+def doors(library: str) -> Doors:  # noqa: C901 - four small classes, which need the library to derive from
+    """Make the transports for `httpx` or `httpx2`."""
+    module = import_module(library)
+
+    class ObservedStream(module.SyncByteStream):  # type: ignore[misc, name-defined]
+        """A byte stream that is watched while its reader reads it."""
+
+        def __init__(self, stream: Any, watch: Callable[[Any], Any], close: Callable[[], None]) -> None:
+            self._stream, self._watch, self._close = stream, watch, close
+
+        @classmethod
+        def sent(cls, stream: Any, begin: Callable[[Any], Any]) -> Self:
+            return cls(stream, begin, _nothing)
+
+        @classmethod
+        def read(cls, stream: Any, body: Body) -> Self:
+            return cls(stream, body.read, body.close)
+
+        def __iter__(self) -> Any:
+            return self._watch(iter(self._stream))
+
+        def close(self) -> None:
+            self._close()
+            self._stream.close()
+
+    class AsyncObservedStream(module.AsyncByteStream):  # type: ignore[misc, name-defined]
+        """A byte stream that is watched while its reader reads it."""
+
+        def __init__(self, stream: Any, watch: Callable[[Any], Any], close: Callable[[], None]) -> None:
+            self._stream, self._watch, self._close = stream, watch, close
+
+        @classmethod
+        def sent(cls, stream: Any, begin: Callable[[Any], Any]) -> Self:
+            return cls(stream, begin, _nothing)
+
+        @classmethod
+        def read(cls, stream: Any, body: Body) -> Self:
+            return cls(stream, body.aread, body.close)
+
+        def __aiter__(self) -> Any:
+            return self._watch(aiter(self._stream))
+
+        async def aclose(self) -> None:
+            self._close()
+            await self._stream.aclose()
+
+    class ObservedTransport(Wrapper, module.BaseTransport):  # type: ignore[misc, name-defined]
+        """Wraps a sync transport: calls are observed, all else passes untouched."""
+
+        def handle_request(self, request: Any) -> Any:
+            with self._exporter.observe(request, ObservedStream) as observation:
+                return observation.answered(self._inner.handle_request(request))
+
+        def __enter__(self) -> Self:
+            self._inner.__enter__()
+            return self
+
+        def __exit__(
+            self,
+            kind: type[BaseException] | None = None,
+            error: BaseException | None = None,
+            traceback: TracebackType | None = None,
+        ) -> None:
+            self._inner.__exit__(kind, error, traceback)
+
+        def close(self) -> None:
+            self._inner.close()
+
+    class AsyncObservedTransport(Wrapper, module.AsyncBaseTransport):  # type: ignore[misc, name-defined]
+        """Wraps an async transport: calls are observed, all else passes untouched."""
+
+        async def handle_async_request(self, request: Any) -> Any:
+            with self._exporter.observe(request, AsyncObservedStream) as observation:
+                return observation.answered(await self._inner.handle_async_request(request))
+
+        async def __aenter__(self) -> Self:
+            await self._inner.__aenter__()
+            return self
+
+        async def __aexit__(
+            self,
+            kind: type[BaseException] | None = None,
+            error: BaseException | None = None,
+            traceback: TracebackType | None = None,
+        ) -> None:
+            await self._inner.__aexit__(kind, error, traceback)
+
+        async def aclose(self) -> None:
+            await self._inner.aclose()
+
+    return Doors(ObservedTransport, AsyncObservedTransport)
+
+
+def instrument(client: Any, exporter: Observer) -> None:
+    """Wrap every transport of a client, its mounts and proxies included; one that is wrapped already stays as it is.
+
+    Raises:
+        InstrumentError: `client` is no client of httpx or httpx2.
+    """
+    library = library_of(client)
+    if library is None or not hasattr(client, "_transport") or not hasattr(client, "_mounts"):
+        raise InstrumentError(_class_name(client))
+    made = doors(library)
+    door = made.asynchronous if hasattr(client, "aclose") else made.sync
+    client._transport = _wrapped(client._transport, door, exporter)  # noqa: SLF001 - a client has no public place for it
+    for pattern, transport in client._mounts.items():  # noqa: SLF001 - as above
+        if transport is not None:
+            client._mounts[pattern] = _wrapped(transport, door, exporter)  # noqa: SLF001 - as above
+
+
+def library_of(thing: object) -> str | None:
+    """Return which of the two libraries an object's class stems from; None for neither."""
+    roots = (cls.__module__.partition(".")[0] for cls in type(thing).__mro__)
+    return next((root for root in roots if root in _LIBRARIES and root in sys.modules), None)
+
+
+def _wrapped(transport: Any, door: type[Any], exporter: Observer) -> Any:
+    if issubclass(type(transport), Wrapper) and transport._exporter is exporter:  # noqa: SLF001 - it is ours
+        return transport
+    return door(transport, exporter)
+
+
+def _class_name(thing: object) -> str:
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+
+
+def _nothing() -> None:
+    """Do nothing: a request's stream isn't closed by its reader."""
+
+
+if TYPE_CHECKING:
+
+    class ObservedTransport(httpx.BaseTransport):
+        """Wraps a sync transport of httpx or httpx2: calls are observed, all else passes untouched."""
+
+        def __init__(self, inner: Any, exporter: Observer) -> None: ...
+
+    class AsyncObservedTransport(httpx.AsyncBaseTransport):
+        """Wraps an async transport of httpx or httpx2: calls are observed, all else passes untouched."""
+
+        def __init__(self, inner: Any, exporter: Observer) -> None: ...
+
+else:
+
+    class ObservedTransport:
+        """Wraps a sync transport of httpx or httpx2: calls are observed, all else passes untouched."""
+
+        def __new__(cls, inner: Any, exporter: Observer) -> Any:
+            """Make the transport for the library that the inner one stems from; httpx where it stems from neither."""
+            return doors(library_of(inner) or "httpx").sync(inner, exporter)
+
+    class AsyncObservedTransport:
+        """Wraps an async transport of httpx or httpx2: calls are observed, all else passes untouched."""
+
+        def __new__(cls, inner: Any, exporter: Observer) -> Any:
+            """Make the transport for the library that the inner one stems from; httpx where it stems from neither."""
+            return doors(library_of(inner) or "httpx").asynchronous(inner, exporter)

@@ -1,0 +1,275 @@
+"""Carries spans, events and metrics to their exporters, each on a thread of its own.
+
+The recorder hands a record over and goes on; a slow or dead collector is met here. What isn't delivered is kept and
+tried again, oldest first and with the same ids, until the queue is full or the collector refuses it for good; what is
+given up is counted. OpenTelemetry's own batch processors drop a batch after one failed export and can hold a process
+for half a minute at its end, which is why they aren't used.
+"""
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+from threading import Event as Flag
+from threading import Lock, Thread
+from time import monotonic
+from typing import Generic, TypeVar
+
+from opentelemetry import context as otel_context
+
+from call_initiation.events import Ledger
+
+Record = TypeVar("Record")
+
+_logger = logging.getLogger("call_initiation")
+
+
+class Delivered(Enum):
+    """What became of one export."""
+
+    YES = "yes"
+    NOT_NOW = "not_now"
+    """The collector can't be reached or is overloaded: try again."""
+    NEVER = "never"
+    """The collector refused it for good: trying again can't help."""
+
+
+class Delivery(Generic[Record]):
+    """A bounded queue before an exporter.
+
+    Args:
+        stage: The name under which it keeps accounts.
+        connect: Makes the export function on first use, and anew in a forked child.
+        capacity: How many records may wait; beyond, the oldest is dropped.
+        batch: How many records go at once.
+        interval: Seconds between exports.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        connect: Callable[[], Callable[[Sequence[Record]], Delivered]],
+        *,
+        capacity: int,
+        batch: int,
+        interval: float,
+    ) -> None:
+        self.stage = stage
+        self._connect = connect
+        self._capacity = capacity
+        self._batch = batch
+        self._interval = interval
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew with nothing recorded and no thread, as a forked child must."""
+        self._lock = Lock()
+        self._waiting: deque[Record] = deque()
+        self._in_hand = 0
+        self._exported = 0
+        self._dropped: Counter[str] = Counter()
+        self._thread: Thread | None = None
+        self._wake = Flag()
+        self._idle = Flag()
+        self._is_closed = False
+        self._export: Callable[[Sequence[Record]], Delivered] | None = None
+
+    def put(self, record: Record) -> None:
+        """Take a record; never waits for the exporter."""
+        with self._lock:
+            if self._is_closed:
+                self._dropped["closed"] += 1
+                return
+            self._waiting.append(record)
+            if len(self._waiting) + self._in_hand > self._capacity:
+                self._waiting.popleft()
+                self._dropped["queue_full"] += 1
+            if self._thread is None:
+                self._thread = Thread(target=self._run, name=f"call-initiation-{self.stage}", daemon=True)
+                self._thread.start()
+        if len(self._waiting) >= self._batch:
+            self._wake.set()
+
+    def hurry(self) -> None:
+        """Export what waits without waiting for the interval."""
+        self._wake.set()
+
+    def flush(self, timeout: float) -> bool:
+        """Export what waits now; tell whether nothing was left within `timeout` seconds."""
+        deadline = monotonic() + timeout
+        while self._thread is not None and self.ledger().pending:
+            self._idle.clear()
+            self._wake.set()
+            if not self._idle.wait(deadline - monotonic()) or monotonic() >= deadline:
+                return not self.ledger().pending
+        return True
+
+    def close(self, timeout: float) -> None:
+        """Export what `timeout` seconds suffice for; the rest is dropped, and counted."""
+        self.flush(timeout)
+        with self._lock:
+            self._is_closed = True
+            self._dropped["shutdown"] += len(self._waiting) + self._in_hand
+            self._waiting.clear()
+            self._in_hand = 0
+        self._wake.set()
+
+    def ledger(self) -> Ledger:
+        """Return the accounts."""
+        with self._lock:
+            pending = len(self._waiting) + self._in_hand
+            dropped = {reason: count for reason, count in self._dropped.items() if count}
+            recorded = self._exported + pending + sum(dropped.values())
+            return Ledger(recorded=recorded, exported=self._exported, pending=pending, dropped=dropped)
+
+    def _run(self) -> None:
+        otel_context.attach(otel_context.set_value("suppress_instrumentation", True))  # noqa: FBT003 - a context value; our own exports are no calls of the dialer's
+        while not self._is_closed:
+            self._wake.wait(self._interval)
+            self._wake.clear()
+            while self._step():
+                pass
+            self._idle.set()
+
+    def _step(self) -> bool:
+        """Export one batch; tell whether another may follow at once."""
+        with self._lock:
+            batch = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+            self._in_hand = len(batch)
+        if not batch:
+            return False
+        delivered = self._try(batch)
+        with self._lock:
+            if self._is_closed:
+                return False
+            self._in_hand = 0
+            match delivered:
+                case Delivered.YES:
+                    self._exported += len(batch)
+                case Delivered.NEVER:
+                    self._dropped["refused"] += len(batch)
+                case Delivered.NOT_NOW:
+                    self._waiting.extendleft(reversed(batch))
+        return delivered is not Delivered.NOT_NOW
+
+    def _try(self, batch: Sequence[Record]) -> Delivered:
+        try:
+            if self._export is None:
+                self._export = self._connect()
+            return self._export(batch)
+        except Exception as error:  # noqa: BLE001 - an exporter's fault is counted, and goes no further
+            _logger.warning("exporting %s failed: %s", self.stage, type(error).__name__)
+            return Delivered.NEVER
+
+
+class Passing(Generic[Record]):
+    """Hands records to a pipeline of the dialer's own, which takes them without waiting, and keeps accounts."""
+
+    def __init__(self, stage: str, pass_on: Callable[[Record], None]) -> None:
+        self.stage = stage
+        self._pass_on = pass_on
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew with nothing recorded."""
+        self._tally: Counter[bool] = Counter()
+
+    def put(self, record: Record) -> None:
+        """Pass a record on."""
+        is_passed = False
+        try:
+            self._pass_on(record)
+            is_passed = True
+        finally:
+            self._tally[is_passed] += 1
+
+    def hurry(self) -> None:
+        """Do nothing: nothing waits here."""
+
+    def flush(self, timeout: float) -> bool:  # noqa: ARG002 - nothing waits here
+        """Do nothing: nothing waits here."""
+        return True
+
+    def close(self, timeout: float) -> None:
+        """Do nothing: the pipeline is the dialer's to close."""
+
+    def ledger(self) -> Ledger:
+        """Return the accounts."""
+        passed, failed = self._tally[True], self._tally[False]
+        dropped = {"internal_error": failed} if failed else {}
+        return Ledger(recorded=passed + failed, exported=passed, dropped=dropped)
+
+
+class MetricsDelivery:
+    """Exports the metrics at an interval, and once more at the end.
+
+    Args:
+        export: Takes a snapshot and exports it; tells what became of it.
+        interval: Seconds between exports.
+    """
+
+    def __init__(self, export: Callable[[], Delivered], interval: float) -> None:
+        self.stage = "metrics"
+        self._export = export
+        self._interval = interval
+        self.reset()
+
+    def hurry(self) -> None:
+        """Export without waiting for the interval."""
+        self._wake.set()
+
+    def reset(self) -> None:
+        """Begin anew with no thread, as a forked child must."""
+        self._thread: Thread | None = None
+        self._wake = Flag()
+        self._done = Flag()
+        self._is_closed = False
+        self._lock = Lock()
+        self._tally: Counter[Delivered] = Counter()
+
+    def start(self) -> None:
+        """Begin to export."""
+        with self._lock:
+            if self._thread is None and not self._is_closed:
+                self._thread = Thread(target=self._run, name="call-initiation-metrics", daemon=True)
+                self._thread.start()
+
+    def flush(self, timeout: float) -> bool:
+        """Export now; tell whether it was done within `timeout` seconds."""
+        if self._thread is None:
+            return True
+        self._done.clear()
+        self._wake.set()
+        return self._done.wait(timeout)
+
+    def close(self, timeout: float) -> None:
+        """Export a last time, if `timeout` seconds suffice. The thread is left to its fate."""
+        self._is_closed = True
+        self.flush(timeout)
+
+    def ledger(self) -> Ledger:
+        """Return the accounts: one record for each export."""
+        dropped = {delivered.value: self._tally[delivered] for delivered in (Delivered.NOT_NOW, Delivered.NEVER)}
+        return Ledger(
+            recorded=sum(self._tally.values()),
+            exported=self._tally[Delivered.YES],
+            dropped={reason: count for reason, count in dropped.items() if count},
+        )
+
+    def _run(self) -> None:
+        otel_context.attach(otel_context.set_value("suppress_instrumentation", True))  # noqa: FBT003 - as above
+        while True:
+            self._wake.wait(self._interval)
+            self._wake.clear()
+            is_last = self._is_closed
+            self._tally[self._tried()] += 1
+            self._done.set()
+            if is_last:
+                return
+
+    def _tried(self) -> Delivered:
+        try:
+            return self._export()
+        except Exception as error:  # noqa: BLE001 - an exporter's fault is counted, and goes no further
+            _logger.warning("exporting metrics failed: %s", type(error).__name__)
+            return Delivered.NEVER

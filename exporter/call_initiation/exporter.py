@@ -1,0 +1,347 @@
+"""The exporter as a library: one object that observes the calls of any number of httpx clients.
+
+It touches nothing global: no global provider, no default registry, no patched class. Nothing listens unless a port
+is asked for, and nothing is sent unless the environment names a collector or a provider is handed over.
+"""
+
+import atexit
+import logging
+import os
+import weakref
+from collections.abc import Iterable
+from importlib import metadata
+from secrets import token_bytes
+from time import monotonic, perf_counter_ns, time_ns
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from opentelemetry import trace
+from opentelemetry._logs import LoggerProvider
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import Tracer as SdkTracer
+from prometheus_client import CollectorRegistry
+
+from call_initiation import catalogue, client, collector, endpoints, otlp
+from call_initiation.agents import Agents
+from call_initiation.aggregate import Aggregate, Labels
+from call_initiation.assessment import Assessor
+from call_initiation.catalogue import SCOPE, Metric
+from call_initiation.collector import Signal
+from call_initiation.delivery import Delivered, Delivery, MetricsDelivery, Passing
+from call_initiation.endpoints import Duplicates
+from call_initiation.errors import ListenError, SettingsError
+from call_initiation.events import AgentState, Event, LateChange, Ledger, Presence, RoutingStatus, Sink, StateLabel
+from call_initiation.meters import MeterSink
+from call_initiation.observation import UNOBSERVED, Observation, Streams, Unobserved
+from call_initiation.pages import Listener
+from call_initiation.privacy import KeyedHash
+from call_initiation.prometheus import SnapshotCollector
+from call_initiation.recorder import Recorder, StateUpdate
+from call_initiation.tracing import Tracing
+
+__version__: Final = metadata.version("call-initiation-exporter")
+
+Client = TypeVar("Client")
+
+_logger = logging.getLogger("call_initiation")
+
+
+class Exporter:
+    """Observes call starts, tags each with its outcome and its agent's state, and exports what it saw.
+
+    Args:
+        registry: The Prometheus registry to appear in; a registry of its own by default.
+        prometheus_port: Where to serve `/metrics`; nothing listens without it. 0 takes any free port.
+        prometheus_address: The address to serve it on.
+        settle: Seconds that a call waits, after its end, for state changes that took effect before it.
+        capacity: How many calls may wait to be recorded.
+        tracer_provider: A dialer's own pipeline for spans; else OTLP by the standard `OTEL_*` variables.
+        meter_provider: A dialer's own pipeline for metrics; else OTLP by the standard `OTEL_*` variables.
+        logger_provider: A dialer's own pipeline for events; else OTLP by the standard `OTEL_*` variables.
+        event_attributes: Attributes to put on every failure event besides its own.
+
+    Raises:
+        SettingsError: An argument or a standard variable can't be used.
+    """
+
+    def __init__(  # noqa: PLR0913 - one keyword for each thing that can be chosen
+        self,
+        *,
+        registry: CollectorRegistry | None = None,
+        prometheus_port: int | None = None,
+        prometheus_address: str = "127.0.0.1",
+        settle: float = 2.0,
+        capacity: int = 10_000,
+        tracer_provider: trace.TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        logger_provider: LoggerProvider | None = None,
+        event_attributes: dict[str, str] | None = None,
+    ) -> None:
+        _check(settle=settle, capacity=capacity)
+        self.registry = registry or CollectorRegistry()
+        self.aggregate = Aggregate()
+        self.agents = Agents()
+        self._states_shown: set[StateLabel] = set()
+        self._offset_ns = time_ns() - perf_counter_ns()
+        self._sinks: dict[str, Sink] = {"metrics": self.aggregate}
+        self._deliveries: list[Delivery[Any] | Passing[Any] | MetricsDelivery] = []
+        self._tracing = self._spans(tracer_provider)
+        self._events(logger_provider, event_attributes or {})
+        self._metrics(meter_provider)
+        assessor = Assessor(self.agents, KeyedHash(token_bytes(32)), self._offset_ns, self._count_fault, Duplicates())
+        self._recorder = Recorder(
+            assessor.assess,
+            self._apply,
+            self._sinks,
+            self._count_fault,
+            self._count_agents,
+            settle=settle,
+            capacity=capacity,
+        )
+        self.aggregate.add_source(self._accounts)
+        self.registry.register(SnapshotCollector(self.aggregate.snapshot))
+        self._is_closed = False
+        self._at_exit = _weakly(self, "close")
+        atexit.register(self._at_exit)
+        os.register_at_fork(after_in_child=_weakly(self, "_after_fork"))
+        self._listener = self._listen(prometheus_address, prometheus_port)
+
+    # -- for the dialer ---------------------------------------------------------------------------------------------
+
+    def instrument(self, http_client: Client) -> Client:
+        """Observe the calls of an httpx or httpx2 client, sync or async; twice is once.
+
+        Returns:
+            The same client.
+
+        Raises:
+            InstrumentError: It is no such client.
+        """
+        client.instrument(http_client, self)
+        return http_client
+
+    def agent_state(  # noqa: PLR0913 - one keyword for each part of a state
+        self,
+        agent_id: str,
+        *,
+        presence: Presence | str | None = None,
+        routing_status: RoutingStatus | str | None = None,
+        on_call: int | None = None,
+        wrap_up: int | None = None,
+        station: str | None = None,
+        out_of_office: bool | None = None,
+        since: float | None = None,
+    ) -> None:
+        """Tell what the dialer was told of an agent; parts left out stay as they were.
+
+        Args:
+            agent_id: The agent's user id.
+            presence: The system presence, in any of the API's spellings.
+            routing_status: The routing status, in any of the API's spellings.
+            on_call: How many calls the agent is on.
+            wrap_up: How many calls are in after-call work.
+            station: The effective station's id; an empty text for none.
+            out_of_office: Whether the agent is marked as out of office.
+            since: When the change took effect, seconds since the epoch; now by default.
+        """
+        state = AgentState(
+            presence=Presence.spelled(presence),
+            routing_status=RoutingStatus.spelled(routing_status),
+            on_call=on_call,
+            wrap_up=wrap_up,
+            station=station,
+            out_of_office=out_of_office,
+        )
+        self._recorder.update(StateUpdate(agent_id, state, self.now() if since is None else since))
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Record and export all that waits, settled or not; tell whether `timeout` seconds sufficed."""
+        deadline = monotonic() + timeout
+        is_recorded = self._recorder.flush(timeout)
+        return is_recorded and all(d.flush(max(0.0, deadline - monotonic())) for d in self._deliveries)
+
+    def close(self, timeout: float = 1.5) -> None:
+        """Record and export what `timeout` seconds suffice for; the rest is dropped and counted. Once is enough."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        atexit.unregister(self._at_exit)
+        deadline = monotonic() + timeout
+        self._recorder.close(timeout / 2)
+        for delivery in self._deliveries:
+            delivery.hurry()
+        for delivery in self._deliveries:
+            delivery.close(max(0.0, deadline - monotonic()))
+        if self._listener is not None:
+            self._listener.close()
+
+    def ledgers(self) -> dict[str, Ledger]:
+        """Return the accounts of each stage; for each, `recorded == exported + pending + dropped`."""
+        return {**self._recorder.ledgers(), **{d.stage: d.ledger() for d in self._deliveries}}
+
+    def now(self) -> float:
+        """Return the time on the timeline on which states and sends are compared, in seconds since the epoch."""
+        return (self._offset_ns + perf_counter_ns()) / 1e9
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Where `/metrics` is served; None where nothing listens."""
+        return None if self._listener is None else self._listener.url
+
+    def __enter__(self) -> Self:
+        """Return the exporter itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    # -- for the transports -------------------------------------------------------------------------------------------
+
+    def observe(self, request: Any, streams: Streams) -> Observation | Unobserved:
+        """Return the observation of a request, or a stand-in for one that starts no call; never raises."""
+        try:
+            endpoint = endpoints.match(request.method, request.url.raw_path)
+            if endpoint is None:
+                return UNOBSERVED
+            return Observation(endpoint, request, streams, self._tracing, self._recorder)
+        except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
+            self._recorder.fault("observe")
+            return UNOBSERVED
+
+    # -- how it is put together ---------------------------------------------------------------------------------------
+
+    def _spans(self, provider: trace.TracerProvider | None) -> Tracing:
+        if provider is not None:
+            if not isinstance(provider, TracerProvider):
+                raise SettingsError("tracer_provider", repr(type(provider)), "a TracerProvider of opentelemetry-sdk")
+            return self._joined_spans(provider)
+        if not collector.is_on(Signal.TRACES):
+            return Tracing()
+        collector.protocol(Signal.TRACES)
+        own = TracerProvider(resource=Resource.create(), shutdown_on_exit=False)
+        spans: Delivery[ReadableSpan] = self._delivery("spans", collector.connect_spans)
+        self._sinks["spans"] = otlp.SpanSink(spans.put, lambda: own.resource, __version__)
+        return Tracing(own)
+
+    def _joined_spans(self, provider: TracerProvider) -> Tracing:
+        tracer = provider.get_tracer(SCOPE, __version__)
+        if not isinstance(tracer, SdkTracer):  # OTEL_SDK_DISABLED: the provider hands out tracers that do nothing
+            return Tracing()
+        spans: Passing[ReadableSpan] = Passing("spans", tracer.span_processor.on_end)
+        self._deliveries.append(spans)
+        self._sinks["spans"] = otlp.SpanSink(spans.put, lambda: provider.resource, __version__)
+        return Tracing(provider)
+
+    def _events(self, provider: LoggerProvider | None, extra: dict[str, str]) -> None:
+        if provider is not None:
+            passing: Passing[Any] = Passing("events", provider.get_logger(SCOPE, __version__).emit)
+            self._deliveries.append(passing)
+            self._sinks["events"] = otlp.EventSink(passing.put, extra)
+        elif collector.is_on(Signal.LOGS):
+            collector.protocol(Signal.LOGS)
+            resource, scope = Resource.create(), otlp.scope(__version__)
+            events: Delivery[ReadableLogRecord] = self._delivery("events", collector.connect_events)
+            self._sinks["events"] = otlp.EventSink(
+                lambda record: events.put(otlp.readable(record, resource, scope)), extra
+            )
+
+    def _metrics(self, provider: MeterProvider | None) -> None:
+        if provider is not None:
+            self._sinks["meters"] = MeterSink(provider, __version__, self.aggregate.snapshot)
+        elif collector.is_on(Signal.METRICS):
+            collector.protocol(Signal.METRICS)
+            self._metrics_delivery(Resource.create())
+
+    def _metrics_delivery(self, resource: Resource) -> None:
+        view = otlp.MetricsView(collector.temporality(), resource, __version__, time_ns())
+        connected: list[Any] = []
+
+        def export() -> Delivered:
+            if not connected:
+                connected.append(collector.connect_metrics())
+            delivered: Delivered = connected[0](view.data(self.aggregate.snapshot(), time_ns()))
+            if delivered is Delivered.YES:
+                view.delivered()
+            return delivered
+
+        delivery = MetricsDelivery(export, collector.limits().metrics_interval)
+        self._deliveries.append(delivery)
+        delivery.start()
+
+    def _delivery(self, stage: str, connect: Any) -> Delivery[Any]:
+        limits = collector.limits()
+        delivery: Delivery[Any] = Delivery(
+            stage, connect, capacity=limits.capacity, batch=limits.batch, interval=limits.interval
+        )
+        self._deliveries.append(delivery)
+        return delivery
+
+    def _listen(self, address: str, port: int | None) -> Listener | None:
+        """Serve `/metrics`; a port that is taken is a warning, for the dialer must run on."""
+        if port is None:
+            return None
+        try:
+            return Listener(self.registry, self.aggregate.snapshot, address, port)
+        except ListenError as error:
+            _logger.warning("no metrics are served: %s", error)
+            return None
+
+    def _apply(self, update: StateUpdate) -> Iterable[Event]:
+        applied = self.agents.apply(update.agent_id, update.state, at=update.at)
+        if applied.change is not None:
+            yield applied.change
+        for _ in range(applied.late):
+            yield LateChange(agent_id=update.agent_id, at=update.at)
+
+    def _count_agents(self) -> None:
+        """Set the gauge of agents by state; on the recorder's thread, which alone may touch them."""
+        now = self.agents.current(self.now())
+        for state in now.keys() | self._states_shown:
+            self.aggregate.gauge(catalogue.AGENTS, (state.value,), now[state])
+        self._states_shown |= now.keys()
+
+    def _count_fault(self, stage: str) -> None:
+        self.aggregate.count(catalogue.INTERNAL_ERRORS, (stage,))
+
+    def _accounts(self) -> Iterable[tuple[Metric, Labels, float]]:
+        yield catalogue.BUILD_INFO, (__version__,), 1.0
+        for stage, ledger in self.ledgers().items():
+            yield catalogue.RECORDER_RECORDED, (stage,), ledger.recorded
+            yield catalogue.RECORDER_EXPORTED, (stage,), ledger.exported
+            yield catalogue.RECORDER_PENDING, (stage,), ledger.pending
+            for reason, count in ledger.dropped.items():
+                yield catalogue.RECORDER_DROPPED, (stage, reason), count
+
+    def _after_fork(self) -> None:
+        """In a forked child: threads, locks and counts of its own; what the parent holds is the parent's to export."""
+        self.aggregate.reset()
+        self._recorder.reset()
+        for delivery in self._deliveries:
+            delivery.reset()
+            if isinstance(delivery, MetricsDelivery):
+                delivery.start()
+        self._listener = None
+
+
+def _check(*, settle: float, capacity: int) -> None:
+    if not 0 <= settle <= 60:  # noqa: PLR2004 - the bound stands in the message
+        raise SettingsError("settle", repr(settle), "seconds from 0 to 60")
+    if capacity < 1:
+        raise SettingsError("capacity", repr(capacity), "a whole number above 0")
+
+
+def _weakly(exporter: Exporter, method: str) -> Any:
+    """Return a function that calls a method as long as the exporter lives, and doesn't keep it alive."""
+    reference = weakref.ref(exporter)
+
+    def call() -> None:
+        if (alive := reference()) is not None:
+            getattr(alive, method)()
+
+    return call

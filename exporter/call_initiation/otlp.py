@@ -1,0 +1,293 @@
+"""Calls and numbers as OpenTelemetry sees them: attributes, spans, failure events and metrics data.
+
+Pure views: an `Attempt` becomes a span and, where it failed, an event; a snapshot of the aggregate becomes a
+`MetricsData`. Who carries them away is another room's business (`delivery`).
+
+Failures are exported whatever the head sampler said, and then say that they were sampled; successes follow the
+sampler. A span that another instrumentation opened is never exported a second time.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Final, assert_never
+
+from opentelemetry import trace
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.context import Context
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk.metrics import Exemplar as OtelExemplar
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Gauge,
+    Histogram,
+    HistogramDataPoint,
+    MetricsData,
+    NumberDataPoint,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+)
+from opentelemetry.sdk.metrics.export import Metric as OtelMetric
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+from opentelemetry.util.types import AttributeValue
+
+from call_initiation.aggregate import Distribution, Exemplar, Family, Labels, View
+from call_initiation.catalogue import EVENT_NAME, SCOPE, Kind, Metric
+from call_initiation.events import Attempt, Event, FeedChange, LateChange, SpanIds, StateChange
+
+Attributes = dict[str, AttributeValue]
+
+_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+_OK: Final = Status(StatusCode.UNSET)
+_ERROR: Final = Status(StatusCode.ERROR)
+
+
+def scope(version: str) -> InstrumentationScope:
+    """Return the instrumentation scope under which everything is sent."""
+    return InstrumentationScope(SCOPE, version, "https://opentelemetry.io/schemas/1.37.0")
+
+
+def attributes(attempt: Attempt) -> Attributes:
+    """Return the attributes of a call's span and event; a part that isn't known is left out."""
+    given: dict[str, AttributeValue | None] = {
+        "http.request.method": "POST",
+        "url.template": attempt.endpoint,
+        "server.address": attempt.server_address,
+        "server.port": attempt.server_port,
+        "http.response.status_code": attempt.status_code,
+        "error.type": attempt.error_type,
+        "call_initiation.outcome": attempt.outcome.value,
+        "call_initiation.error.category": attempt.category and attempt.category.value,
+        "call_initiation.findings": attempt.findings or None,
+        "call_initiation.payload.shape": attempt.payload_shape.value,
+        "call_initiation.duplicate.suspected": attempt.suspected_duplicate,
+        "call_initiation.response.body": attempt.body and attempt.body.value,
+    }
+    if attempt.is_failure:
+        given["call_initiation.error.code"] = attempt.error_code
+    if (refusal := attempt.refusal) is not None:
+        given["call_initiation.error.codes"] = refusal.codes or None
+        given["call_initiation.error.message"] = refusal.message
+        given["call_initiation.correlation_id"] = refusal.correlation_id
+    given |= _agent_attributes(attempt)
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _agent_attributes(attempt: Attempt) -> dict[str, AttributeValue | None]:
+    agent = attempt.agent
+    state = agent.state
+    return {
+        "call_initiation.agent.id": agent.id,
+        "call_initiation.agent.id.source": agent.id_source.value,
+        "call_initiation.agent.presence": state.presence and state.presence.value,
+        "call_initiation.agent.routing_status": state.routing_status and state.routing_status.value,
+        "call_initiation.agent.on_call": state.on_call,
+        "call_initiation.agent.wrap_up": state.wrap_up,
+        "call_initiation.agent.station": state.station,
+        "call_initiation.agent.state": agent.label.value,
+        "call_initiation.agent.state.age": agent.age,
+        "call_initiation.agent.state.since": None if state.since is None else _iso(state.since),
+        "call_initiation.agent.state.source": state.source.value,
+        "call_initiation.agent.state.certainty": state.certainty.value,
+    }
+
+
+def span_of(attempt: Attempt, resource: Resource, instrumentation: InstrumentationScope) -> ReadableSpan | None:
+    """Return the span of a call, or None where it isn't ours to export."""
+    ids = attempt.span
+    if ids is None or ids.adopted or not (ids.sampled or attempt.is_failure):
+        return None
+    return ReadableSpan(
+        name=f"POST {attempt.endpoint}",
+        context=_context(ids),
+        parent=_parent(ids),
+        resource=resource,
+        attributes=attributes(attempt),
+        kind=SpanKind.CLIENT,
+        status=_ERROR if attempt.is_failure else _OK,
+        start_time=attempt.started_at,
+        end_time=attempt.started_at + int(attempt.duration * 1e9),
+        instrumentation_scope=instrumentation,
+    )
+
+
+def record_of(attempt: Attempt, extra: Mapping[str, AttributeValue]) -> LogRecord:
+    """Return the failure event of a call, as a log record with an event name."""
+    return LogRecord(
+        timestamp=attempt.started_at,
+        observed_timestamp=attempt.started_at + int(attempt.duration * 1e9),
+        context=_log_context(attempt.span),
+        severity_number=SeverityNumber.WARN,
+        severity_text="WARN",
+        body=f"call start {attempt.outcome.value}: {attempt.error_code}",
+        attributes={**attributes(attempt), **extra},
+        event_name=EVENT_NAME,
+    )
+
+
+class SpanSink:
+    """Hands the span of each call on."""
+
+    def __init__(self, deliver: Callable[[ReadableSpan], None], resource: Callable[[], Resource], version: str) -> None:
+        self._deliver = deliver
+        self._resource = resource
+        self._scope = scope(version)
+
+    def record(self, event: Event) -> None:
+        """Take one event."""
+        match event:
+            case Attempt():
+                if (span := span_of(event, self._resource(), self._scope)) is not None:
+                    self._deliver(span)
+            case StateChange() | LateChange() | FeedChange():
+                pass
+            case _:
+                assert_never(event)
+
+
+class EventSink:
+    """Hands an event for each failure on, unsampled."""
+
+    def __init__(self, deliver: Callable[[LogRecord], None], extra: Mapping[str, AttributeValue]) -> None:
+        self._deliver = deliver
+        self._extra = extra
+
+    def record(self, event: Event) -> None:
+        """Take one event."""
+        match event:
+            case Attempt():
+                if event.is_failure:
+                    self._deliver(record_of(event, self._extra))
+            case StateChange() | LateChange() | FeedChange():
+                pass
+            case _:
+                assert_never(event)
+
+
+def readable(record: LogRecord, resource: Resource, instrumentation: InstrumentationScope) -> ReadableLogRecord:
+    """Return a log record as an exporter takes it."""
+    return ReadableLogRecord(record, resource, instrumentation)
+
+
+class MetricsView:
+    """Turns snapshots into `MetricsData`, cumulative or as deltas.
+
+    Deltas are taken against a baseline that moves only when `delivered` says that the last data arrived, so an
+    outage of the collector loses nothing: the next data hold it.
+
+    Args:
+        temporality: Counters' and histograms' temporality.
+        resource: Who we are.
+        version: Our version.
+        started_at: When counting began, nanoseconds since the epoch.
+    """
+
+    def __init__(self, temporality: AggregationTemporality, resource: Resource, version: str, started_at: int) -> None:
+        self._temporality = temporality
+        self._resource = resource
+        self._scope = scope(version)
+        self._baseline: dict[tuple[str, Labels], tuple[float, list[int]]] = {}
+        self._last: View = ()
+        self._since = started_at
+        self._now = started_at
+
+    def data(self, view: View, now: int) -> MetricsData:
+        """Return what a snapshot says, at `now` nanoseconds since the epoch."""
+        self._last, self._now = view, now
+        metrics = [converted for family in view if (converted := self._metric(family)) is not None]
+        scoped = ScopeMetrics(self._scope, metrics, self._scope.schema_url or "")
+        return MetricsData([ResourceMetrics(self._resource, [scoped], self._resource.schema_url)])
+
+    def delivered(self) -> None:
+        """Note that the last data arrived."""
+        if self._temporality is not AggregationTemporality.DELTA:
+            return
+        self._since = self._now
+        for family in self._last:
+            name = family.metric.name
+            for labels, number in family.numbers.items():
+                self._baseline[name, labels] = (number.value, [])
+            for labels, distribution in family.distributions.items():
+                self._baseline[name, labels] = (distribution.total, distribution.counts)
+
+    def _metric(self, family: Family) -> OtelMetric | None:
+        metric = family.metric
+        data = _kinds(metric, list(self._points(family)), self._temporality)
+        return OtelMetric(metric.name, metric.help, metric.unit, data) if data is not None else None
+
+    def _points(self, family: Family) -> Iterator[NumberDataPoint | HistogramDataPoint]:
+        for labels, number in family.numbers.items():
+            value = number.value
+            if family.metric.kind is Kind.COUNTER:
+                value -= self._baseline.get((family.metric.name, labels), (0.0, []))[0]
+            yield NumberDataPoint(
+                _named(family.metric, labels), self._since, self._now, value, _exemplars([number.exemplar])
+            )
+        for labels, distribution in family.distributions.items():
+            yield self._histogram_point(family.metric, labels, distribution)
+
+    def _histogram_point(self, metric: Metric, labels: Labels, distribution: Distribution) -> HistogramDataPoint:
+        total, counts = self._baseline.get((metric.name, labels), (0.0, [0] * len(distribution.counts)))
+        since = [now - before for now, before in zip(distribution.counts, counts, strict=True)]
+        return HistogramDataPoint(
+            attributes=_named(metric, labels),
+            start_time_unix_nano=self._since,
+            time_unix_nano=self._now,
+            count=sum(since),
+            sum=distribution.total - total,
+            bucket_counts=since,
+            explicit_bounds=metric.buckets,
+            min=float("inf"),
+            max=float("-inf"),
+            exemplars=_exemplars([exemplar for _, exemplar in sorted(distribution.exemplars.items())]),
+        )
+
+
+def _kinds(
+    metric: Metric, points: "list[NumberDataPoint | HistogramDataPoint]", temporality: AggregationTemporality
+) -> Sum | Gauge | Histogram | None:
+    numbers = [point for point in points if isinstance(point, NumberDataPoint)]
+    histograms = [point for point in points if isinstance(point, HistogramDataPoint)]
+    match metric.kind:
+        case Kind.COUNTER:
+            return Sum(numbers, temporality, is_monotonic=True) if numbers else None
+        case Kind.GAUGE:
+            return Gauge(numbers) if numbers else None
+        case Kind.HISTOGRAM:
+            return Histogram(histograms, temporality) if histograms else None
+        case _:
+            assert_never(metric.kind)
+
+
+def _named(metric: Metric, labels: Labels) -> dict[str, str]:
+    return dict(zip(metric.labels, labels, strict=True))
+
+
+def _exemplars(exemplars: "list[Exemplar] | list[Exemplar | None]") -> list[OtelExemplar]:
+    return [
+        OtelExemplar({}, exemplar.value, int(exemplar.at * 1e9), exemplar.span_id, exemplar.trace_id)
+        for exemplar in exemplars
+        if exemplar is not None
+    ]
+
+
+def _context(ids: SpanIds) -> SpanContext:
+    state = TraceState.from_header([ids.trace_state]) if ids.trace_state else None
+    return SpanContext(ids.trace_id, ids.span_id, False, _SAMPLED, state)  # noqa: FBT003 - the field `is_remote`
+
+
+def _parent(ids: SpanIds) -> SpanContext | None:
+    if ids.parent_span_id is None:
+        return None
+    return SpanContext(ids.trace_id, ids.parent_span_id, ids.parent_is_remote, _SAMPLED)
+
+
+def _log_context(ids: SpanIds | None) -> Context:
+    return Context() if ids is None else trace.set_span_in_context(NonRecordingSpan(_context(ids)), Context())
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

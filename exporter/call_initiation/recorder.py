@@ -1,0 +1,283 @@
+"""The one background thread: lets a call settle, says what it was, and hands it to every sink.
+
+The caller's side (`submit`, `update`, `fault`) appends to a bounded queue and returns: it never waits and never
+raises. The recorder's side works in short slices and gives way between them, for the interpreter's lock is shared
+with the code that places calls.
+
+The settle window lets state changes that took effect before a call, but were heard of after it, still count. An
+error whose body is being read when the window ends gets a while longer.
+
+The law, for each stage: `recorded == exported + pending + sum(dropped)`, exactly, at any moment.
+"""
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from threading import Event as Flag
+from threading import Lock, Thread, current_thread
+from time import monotonic, perf_counter, sleep
+from typing import Final
+
+from call_initiation.events import AgentState, Attempt, Event, Ledger, Sink
+from call_initiation.observation import Observation
+
+TICK: Final = 0.1
+"""Seconds between looks at the queue."""
+
+SLICE: Final = 0.001
+"""Seconds of work after which the recorder gives way."""
+
+PATIENCE: Final = 30.0
+"""Seconds that an error's body may still be read in after its answer."""
+
+_FIRST_ERROR: Final = 400
+_MAX_FAULTS: Final = 1_000
+
+_logger = logging.getLogger("call_initiation")
+
+
+@dataclass(frozen=True, slots=True)
+class StateUpdate:
+    """What someone told us of an agent.
+
+    Attributes:
+        agent_id: The agent's user id.
+        state: The parts that were told; None parts weren't.
+        at: When it took effect, on the recorder's timeline.
+    """
+
+    agent_id: str
+    state: AgentState
+    at: float
+
+
+class Recorder:
+    """Takes what happened from any thread; records it on its own.
+
+    Args:
+        assess: Says what a call was.
+        apply: Takes a state update; returns the events that follow from it.
+        sinks: Where recorded events go, by the name of their stage.
+        count_fault: Counts a fault of our own; called on the recorder's thread.
+        tidy: Called at the end of each turn, on the recorder's thread.
+        settle: Seconds between a call's end and its record.
+        capacity: How many calls, and how many updates, may wait.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it is made of
+        self,
+        assess: Callable[[Observation], Attempt],
+        apply: Callable[[StateUpdate], Iterable[Event]],
+        sinks: Mapping[str, Sink],
+        count_fault: Callable[[str], None],
+        tidy: Callable[[], None],
+        *,
+        settle: float,
+        capacity: int,
+    ) -> None:
+        self._assess = assess
+        self._apply = apply
+        self._sinks = sinks
+        self._count_fault = count_fault
+        self._tidy = tidy
+        self._settle = settle
+        self._capacity = capacity
+        self._is_closed = False
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew with nothing recorded and no thread, as a forked child must."""
+        self._lock = Lock()
+        self._attempts: deque[Observation] = deque()
+        self._unfinished: deque[Observation] = deque()
+        self._updates: deque[StateUpdate] = deque()
+        self._refused: deque[tuple[str, str]] = deque()
+        self._faults: deque[str] = deque()
+        self._in_hand: Counter[str] = Counter()
+        self._exported: Counter[str] = Counter()
+        self._dropped: Counter[tuple[str, str]] = Counter()
+        self._told: set[str] = set()
+        self._thread: Thread | None = None
+        self._wake = Flag()
+        self._flushes: deque[Flag] = deque()
+
+    # -- any thread ---------------------------------------------------------------------------------------------
+
+    def submit(self, observation: Observation) -> None:
+        """Take a finished observation."""
+        if self._is_closed or len(self._attempts) >= self._capacity:
+            self._refused.append(("attempts", "closed" if self._is_closed else "queue_full"))
+            return
+        self._attempts.append(observation)
+        if self._thread is None:
+            self._start()
+
+    def update(self, update: StateUpdate) -> None:
+        """Take what someone told us of an agent."""
+        if self._is_closed or len(self._updates) >= self._capacity:
+            self._refused.append(("updates", "closed" if self._is_closed else "queue_full"))
+            return
+        self._updates.append(update)
+        if self._thread is None:
+            self._start()
+
+    def fault(self, stage: str) -> None:
+        """Note a fault of our own."""
+        if len(self._faults) < _MAX_FAULTS:
+            self._faults.append(stage)
+        if self._thread is None and not self._is_closed:
+            self._start()
+
+    def flush(self, timeout: float) -> bool:
+        """Record all that waits, settled or not; tell whether it was done within `timeout` seconds."""
+        if self._thread is None or self._thread is current_thread():
+            return True
+        done = Flag()
+        self._flushes.append(done)
+        self._wake.set()
+        return done.wait(timeout)
+
+    def close(self, timeout: float) -> None:
+        """Record all that waits, then take no more; what `timeout` seconds don't suffice for is dropped and counted."""
+        self.flush(timeout)
+        self._is_closed = True
+        self._wake.set()
+        with self._lock:
+            for stage, queue in self._queues():
+                self._dropped[stage, "shutdown"] += len(queue)
+                queue.clear()
+
+    def ledgers(self) -> dict[str, Ledger]:
+        """Return the accounts of calls (`attempts`) and of state updates (`updates`)."""
+        with self._lock:
+            self._count_refused()
+            pending = self._in_hand.copy()
+            for stage, queue in self._queues():
+                pending[stage] += len(queue)
+            return {stage: self._ledger(stage, pending[stage]) for stage in ("attempts", "updates")}
+
+    def _count_refused(self) -> None:
+        """Count what was refused at the door; the door only appends, so that it needs no lock."""
+        while self._refused:
+            self._dropped[self._refused.popleft()] += 1
+
+    def _ledger(self, stage: str, pending: int) -> Ledger:
+        lost = {reason: count for (of, reason), count in self._dropped.items() if of == stage and count}
+        exported = self._exported[stage]
+        return Ledger(
+            recorded=exported + pending + sum(lost.values()), exported=exported, pending=pending, dropped=lost
+        )
+
+    def _queues(self) -> tuple[tuple[str, deque[Observation] | deque[StateUpdate]], ...]:
+        return ("attempts", self._attempts), ("attempts", self._unfinished), ("updates", self._updates)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = Thread(target=self._run, name="call-initiation-recorder", daemon=True)
+                self._thread.start()
+
+    # -- the recorder's thread ------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._is_closed:
+            self._wake.wait(TICK)
+            self._wake.clear()
+            flushes = len(self._flushes)
+            self.turn(monotonic(), everything=flushes > 0)
+            for _ in range(flushes):
+                self._flushes.popleft().set()
+
+    def turn(self, now: float, *, everything: bool = False) -> None:
+        """Apply every update that waits, and record every call that has settled (or every one)."""
+        with self._lock:
+            self._count_refused()
+        pause = _Pause()
+        while self._updates:
+            self._take_update()
+            pause.give_way()
+        for _ in range(len(self._unfinished)):
+            self._take_attempt(self._unfinished, now, everything=everything)
+            pause.give_way()
+        while self._attempts and (everything or self._attempts[0].finished + self._settle <= now):
+            self._take_attempt(self._attempts, now, everything=everything)
+            pause.give_way()
+        while self._faults:
+            self._tell_fault(self._faults.popleft())
+        self._tidy()
+
+    def _take_update(self) -> None:
+        with self._lock:
+            if not self._updates:
+                return
+            update = self._updates.popleft()
+            self._in_hand["updates"] += 1
+        try:
+            for event in self._apply(update):
+                self._hand_out(event)
+        except Exception:  # noqa: BLE001 - a fault of ours must not stop the recorder
+            self._tell_fault("apply")
+            self._settle_account("updates", "internal_error")
+        else:
+            self._settle_account("updates")
+
+    def _take_attempt(self, queue: deque[Observation], now: float, *, everything: bool) -> None:
+        with self._lock:
+            if not queue:
+                return
+            observation = queue.popleft()
+            if not everything and _is_being_read(observation, now):
+                self._unfinished.append(observation)
+                return
+            self._in_hand["attempts"] += 1
+        try:
+            attempt = self._assess(observation)
+        except Exception:  # noqa: BLE001 - a fault of ours must not stop the recorder
+            self._tell_fault("assess")
+            self._settle_account("attempts", "internal_error")
+        else:
+            self._hand_out(attempt)
+            self._settle_account("attempts")
+
+    def _settle_account(self, stage: str, reason: str | None = None) -> None:
+        with self._lock:
+            self._in_hand[stage] -= 1
+            if reason is None:
+                self._exported[stage] += 1
+            else:
+                self._dropped[stage, reason] += 1
+
+    def _hand_out(self, event: Event) -> None:
+        for stage, sink in self._sinks.items():
+            try:
+                sink.record(event)
+            except Exception:  # noqa: BLE001 - one sink's fault is no other's
+                self._tell_fault(stage)
+
+    def _tell_fault(self, stage: str) -> None:
+        self._count_fault(stage)
+        if stage not in self._told:
+            self._told.add(stage)
+            _logger.warning("a fault of our own in stage %s: counted, and the calls go on", stage)
+
+
+class _Pause:
+    """Gives way to the threads that place calls after each slice of work."""
+
+    __slots__ = ("_since",)
+
+    def __init__(self) -> None:
+        self._since = perf_counter()
+
+    def give_way(self) -> None:
+        if perf_counter() - self._since > SLICE:
+            sleep(0)
+            self._since = perf_counter()
+
+
+def _is_being_read(observation: Observation, now: float) -> bool:
+    body, status = observation.body, observation.status_code
+    if body is None or status is None or status < _FIRST_ERROR:
+        return False
+    return body.is_open and now - observation.finished < PATIENCE

@@ -1,0 +1,112 @@
+"""The caller's side of tracing: which span a call has, decided when it starts.
+
+On the caller's path nothing is built that can be built later: a call gets its ids and a sampling decision here, and
+its span, with every attribute, is made on the recorder's thread once all is known. What runs inside the call (an
+instrumented transport, say) sees our ids as its parent.
+
+Where another instrumentation has already opened the client span of this very request, that span is adopted: our
+attributes are added to it, and no second one is exported.
+"""
+
+from collections.abc import Mapping
+from contextvars import Token
+from dataclasses import dataclass
+from typing import Any, Final
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
+from opentelemetry.util.types import AttributeValue
+
+from call_initiation.events import SpanIds
+
+_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+_NOT_SAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
+_METHOD_KEYS: Final = ("http.request.method", "http.method")
+_URL_KEYS: Final = ("url.full", "http.url")
+
+
+@dataclass(slots=True)
+class OpenSpan:
+    """A call's span while the call runs.
+
+    Attributes:
+        ids: Its place in a trace.
+        adopted: The other instrumentation's span, where there is one.
+    """
+
+    ids: SpanIds
+    adopted: Span | None = None
+    _token: Token[Context] | None = None
+
+    def close(self) -> None:
+        """Give the caller's context back."""
+        if self._token is not None:
+            otel_context.detach(self._token)
+            self._token = None
+
+
+class Tracing:
+    """Opens the spans of calls.
+
+    With a `provider`, spans are ours: its sampler and its id generator decide. Without one, we export no spans, and
+    a call only learns the caller's own span, for exemplars and events.
+    """
+
+    def __init__(self, provider: TracerProvider | None = None) -> None:
+        self._provider = provider
+
+    def open(self, template: str, url: Any) -> OpenSpan | None:
+        """Return the span of a call that starts now, or None where there is none.
+
+        Args:
+            template: The endpoint's URL template.
+            url: The request's URL, httpx's object.
+        """
+        current = trace.get_current_span()
+        parent = current.get_span_context()
+        if current.is_recording() and _is_client_span_of(current, url):
+            return OpenSpan(_ids_of(parent), current)
+        if self._provider is None:
+            return OpenSpan(_ids_of(parent)) if parent.is_valid else None
+        return _start(self._provider, f"POST {template}", parent)
+
+
+def _start(provider: TracerProvider, name: str, parent: SpanContext) -> OpenSpan:
+    generator = provider.id_generator
+    trace_id = parent.trace_id if parent.is_valid else generator.generate_trace_id()
+    span_id = generator.generate_span_id()
+    decision = provider.sampler.should_sample(None, trace_id, name, SpanKind.CLIENT)
+    is_sampled = decision.decision is Decision.RECORD_AND_SAMPLE
+    state = decision.trace_state or trace.DEFAULT_TRACE_STATE
+    context = SpanContext(trace_id, span_id, False, _SAMPLED if is_sampled else _NOT_SAMPLED, state)  # noqa: FBT003 - the field `is_remote`
+    ids = SpanIds(
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_span_id=parent.span_id if parent.is_valid else None,
+        parent_is_remote=parent.is_remote,
+        sampled=is_sampled,
+        trace_state=state.to_header() if state else "",
+    )
+    token = otel_context.attach(trace.set_span_in_context(NonRecordingSpan(context)))
+    return OpenSpan(ids, None, token)
+
+
+def _ids_of(context: SpanContext) -> SpanIds:
+    return SpanIds(
+        trace_id=context.trace_id, span_id=context.span_id, sampled=context.trace_flags.sampled, adopted=True
+    )
+
+
+def _is_client_span_of(span: Span, url: Any) -> bool:
+    """Tell whether `span` is the client span of a POST to this very URL, by its HTTP attributes, old or stable."""
+    target: str = url.raw_path.decode("ascii", "replace")
+    attributes: Mapping[str, AttributeValue] = getattr(span, "attributes", None) or {}
+    return (
+        getattr(span, "kind", None) is SpanKind.CLIENT
+        and any(attributes.get(key) == "POST" for key in _METHOD_KEYS)
+        and any(target in str(attributes.get(key, "")) for key in _URL_KEYS)
+    )
