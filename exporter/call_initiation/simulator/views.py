@@ -1,0 +1,89 @@
+"""What the organisation says of its agents: the JSON of the SDK's models, built from an `Agent`.
+
+Spellings differ by place as they do in the API: a user's presence reads `On Queue`, the bulk of presences `ON_QUEUE`.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from call_initiation.events import Presence
+from call_initiation.simulator.staff import Agent
+
+Json = dict[str, Any]
+
+_MEDIA: Final = ("call", "callback", "chat", "email", "message", "socialExpression", "video")
+
+
+def timestamp(at: float) -> str:
+    """Return a time as the API writes it: ISO 8601 in UTC with milliseconds."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _presence_of(agent: Agent, spelled: Callable[[str], str]) -> Json:
+    presence = agent.state.presence or Presence.OFFLINE
+    return {
+        "id": agent.id,
+        "source": "PURECLOUD",
+        "presenceDefinition": {"id": f"presence-{presence.value.lower()}", "systemPresence": spelled(presence.value)},
+        "modifiedDate": timestamp(agent.presence_since),
+        "selfUri": f"/api/v2/users/{agent.id}/presences/PURECLOUD",
+    }
+
+
+def presence(agent: Agent) -> Json:
+    """Return a `UserPresence` as the bulk read gives it."""
+    return _presence_of(agent, str)
+
+
+def _user_presence(agent: Agent) -> Json:
+    return _presence_of(agent, lambda name: name.replace("_", " ").title())
+
+
+def _routing_status(agent: Agent) -> Json:
+    status = agent.state.routing_status
+    return {"userId": agent.id, "status": status and status.value, "startTime": timestamp(agent.routing_since)}
+
+
+def _conversation_summary(agent: Agent) -> Json:
+    none = {"active": 0, "acw": 0}
+    calls = {"active": agent.state.on_call, "acw": agent.state.wrap_up}
+    media: Json = {medium: {"contactCenter": none, "enterprise": none} for medium in _MEDIA}
+    return media | {"userId": agent.id, "call": {"contactCenter": calls, "enterprise": none}}
+
+
+def _station(agent: Agent) -> Json:
+    station = {"id": agent.station_id, "name": f"Phone of {agent.name}", "type": "inin_webrtc_softphone"}
+    here = {"associatedStation": station, "effectiveStation": station} if agent.state.station else {}
+    return here | {"lastAssociatedStation": station}
+
+
+def _out_of_office(agent: Agent) -> Json:
+    return {"active": agent.state.out_of_office, "indefinite": False}
+
+
+_EXPANSIONS: Final[dict[str, Callable[[Agent], Json]]] = {
+    "presence": _user_presence,
+    "routingStatus": _routing_status,
+    "conversationSummary": _conversation_summary,
+    "station": _station,
+    "outOfOffice": _out_of_office,
+}
+
+
+def user(agent: Agent, expand: Collection[str]) -> Json:
+    """Return a `User`, with the parts that `expand` names; names that it doesn't know are passed over."""
+    parts = {name: view(agent) for name, view in _EXPANSIONS.items() if name in expand}
+    return {"id": agent.id, "name": agent.name, "state": "active"} | parts | {"selfUri": f"/api/v2/users/{agent.id}"}
+
+
+def page(agents: Sequence[Agent], expand: Collection[str], size: int, number: int) -> Json:
+    """Return one page of a `UserEntityListing`; pages are counted from 1."""
+    start = (number - 1) * size
+    return {
+        "entities": [user(agent, expand) for agent in agents[start : start + size]],
+        "pageSize": size,
+        "pageNumber": number,
+        "total": len(agents),
+        "pageCount": -(-len(agents) // size),
+    }
