@@ -210,7 +210,7 @@ def test_what_is_harmless_stays_readable(text: str) -> None:
 @pytest.mark.parametrize("text", ["33199000-1230-4abc-8def-aaaaaaaaaaaa", "id 2026-01-31"])
 def test_a_safe_shape_that_holds_a_known_number_is_not_safe(text: str) -> None:
     """A number may be dressed as a UUID or a date."""
-    assert text.partition("3")[0].partition("2")[0] + "[number]" == Mask(numbers=["33199000123", "20260131"]).text(text)
+    assert "[withheld]" == Mask(numbers=["33199000123", "20260131"]).text(text)
 
 
 def test_a_known_number_strewn_over_words_withholds_the_text() -> None:

@@ -60,7 +60,7 @@ _UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}
 _CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DIGIT: Final = re.compile(r"[0-9]")
-_NOT_DIGITS: Final = re.compile(r"[^0-9]+")
+_DIGITS: Final = re.compile(r"[0-9]+")
 _PIECE: Final = re.compile(r"[A-Za-z0-9]+")
 _EMAIL: Final = re.compile(r"(?<![\w.+-])[\w.+-]++@[\w.-]++")
 _CREDENTIALS: Final = re.compile(r"\b((?i:basic|bearer))[\s:=]++(?![A-Z]?[a-z]{1,19}\b)\S++")
@@ -144,7 +144,7 @@ def _severed(text: str) -> str:
 
 
 def _only_digits(text: str) -> str:
-    return _NOT_DIGITS.sub("", text)
+    return "".join(_DIGITS.findall(text))
 
 
 def digits(text: str) -> str:
@@ -223,11 +223,12 @@ class Mask:
 
     def identifier(self, text: object) -> str | None:
         """Return the id of an agent, a station or an exchange, or None where it isn't fit to leave the process."""
-        if not isinstance(text, str) or not _IDENTIFIER.fullmatch(text := text.strip()):
+        if not isinstance(text, str):
             return None
+        text = text.strip()
         if _UUID.fullmatch(text):
             return None if self._is_secret(text) or self._tells_number(text) else text
-        return text if self._is_fit(text) else None
+        return text if _IDENTIFIER.fullmatch(text) and self._is_fit(text) else None
 
     def _masked(self, text: str) -> str:
         width = self._width
@@ -245,7 +246,6 @@ class Mask:
     def _without_numbers(self, text: str) -> str:
         pieces = _SAFE.split(text) if "-" in text else [text]  # odd ones are safe shapes
         pieces[::2] = [_RUN.sub(self._masked_run, piece) for piece in pieces[::2]]
-        pieces[1::2] = [_NUMBER if self._tells_number(piece) else piece for piece in pieces[1::2]]
         text = "".join(pieces)
         return _WITHHELD if self._tells_number(text) else text
 

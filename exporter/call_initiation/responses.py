@@ -277,13 +277,12 @@ def _written_codes(text: str) -> list[str]:
 
 def _fit(said: Iterable[object], mask: Mask) -> tuple[str, ...]:
     """Return the codes that are fit to be shown, without repeats; `other` stands last, for it says the least."""
-    texts = (code for code in said if isinstance(code, str | int))
-    shown = filter(None, map(mask.code, dict.fromkeys(islice(texts, _MOST_SAID))))
-    codes = dict.fromkeys(shown)
+    texts = dict.fromkeys(code for code in islice(said, _MOST_SAID) if isinstance(code, str | int))
+    codes = dict.fromkeys(shown for text in texts if (shown := mask.code(text)))
     if OTHER in codes:
         del codes[OTHER]
         codes[OTHER] = None
-    return tuple(islice(codes, _MOST_CODES))
+    return tuple(codes)[:_MOST_CODES]
 
 
 def _messages(nodes: list[Node]) -> Iterator[str]:
