@@ -33,11 +33,14 @@ class LoginHost:
     body: object = None
     text: str | None = None
     life: object = 1000
+    meanwhile: Callable[[], None] | None = None
     seen: list[tuple[str, str | None, str]] = field(default_factory=list[tuple[str, str | None, str]])
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answer one request."""
         self.seen.append((request.path, request.headers.get("Authorization"), await request.text()))
+        if self.meanwhile is not None:
+            self.meanwhile()
         if self.text is not None:
             return web.Response(status=self.status, text=self.text, headers={"Location": "/elsewhere"})
         good = {"access_token": f"{TOKEN}{len(self.seen)}", "token_type": "bearer", "expires_in": self.life}
@@ -159,6 +162,20 @@ def test_a_refused_token_is_forgotten_once() -> None:
 
     run(host, story)
     assert len(host.seen) == 2
+
+
+def test_a_token_that_is_refused_during_its_renewal_is_not_fallen_back_on() -> None:
+    """It would be good by its life, but the API says otherwise."""
+    host = LoginHost()
+
+    async def story(tokens: Tokens, clock: Clock) -> None:
+        old = await tokens.value()
+        clock.now, host.status, host.body = 800.0, 503, {}
+        host.meanwhile = lambda: tokens.refused(old)
+        with pytest.raises(UpstreamError):
+            await tokens.value()
+
+    run(host, story)
 
 
 def test_a_token_that_was_never_bought_can_be_refused() -> None:

@@ -126,10 +126,9 @@ class Tokens:
             UpstreamError: There is none, and none can be bought; it holds the status and the OAuth error code.
         """
         async with self._one_at_a_time:
-            token = self._token
-            if token is None or self._is_due(token):
-                token = await self._renewed(token)
-            return token.value
+            if self._token is None or self._is_due(self._token):
+                return (await self._renewed()).value
+            return self._token.value
 
     def refused(self, value: str) -> None:
         """Forget the token that the API has just refused; if another one has come meanwhile, that one stays."""
@@ -140,15 +139,14 @@ class Tokens:
         now = self._clock()
         return not token.good(now) or not (token.fresh(now) or now < self._no_attempt_before)
 
-    async def _renewed(self, old: Token | None) -> Token:
+    async def _renewed(self) -> Token:
         try:
             self._token = await self._bought()
         except UpstreamError:
             now = self._clock()
-            if old is None or not old.good(now):
+            if self._token is None or not self._token.good(now):
                 raise
             self._no_attempt_before = now + _RETRY_AFTER
-            return old
         return self._token
 
     async def _bought(self) -> Token:
@@ -160,9 +158,8 @@ class Tokens:
         value, life = answer.get("access_token"), answer.get("expires_in")
         if not isinstance(value, str) or not is_token(value):
             raise UpstreamError(_BUYING, response.status_code, "no token in the answer")
-        return Token.lasting(
-            value, min(life, _LONGEST_LIFE) if isinstance(life, int) and life > 0 else _SHORTEST_LIFE, now
-        )
+        told = life if isinstance(life, int) and life > 0 else _SHORTEST_LIFE
+        return Token.lasting(value, min(told, _LONGEST_LIFE), now)
 
 
 def is_token(text: str) -> bool:
