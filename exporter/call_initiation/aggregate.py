@@ -14,7 +14,7 @@ from typing import Final, assert_never
 
 from call_initiation import catalogue
 from call_initiation.catalogue import Metric
-from call_initiation.events import Attempt, Event, FeedChange, FeedState, LateChange, SpanIds, StateChange
+from call_initiation.events import Attempt, Event, FeedChange, FeedState, LateChange, StateChange
 from call_initiation.privacy import LabelCap
 
 OTHER: Final = "other"
@@ -213,7 +213,7 @@ class Aggregate:
 
 def _exemplar(attempt: Attempt) -> Exemplar | None:
     """Stand for others only with a span that is really exported."""
-    span: SpanIds | None = attempt.span
-    if span is None or not (span.sampled or (attempt.is_failure and not span.adopted)):
+    span = attempt.span
+    if span is None or not attempt.is_traced:
         return None
     return Exemplar(1.0, span.trace_id, span.span_id, attempt.started_at / 1e9)

@@ -337,6 +337,12 @@ class Attempt:
         return self.refusal.codes[0] if self.refusal and self.refusal.codes else "unparsed"
 
     @property
+    def is_traced(self) -> bool:
+        """Whether a span of this call is exported, ours or the one that it adopted: only then can a link lead to it."""
+        span = self.span
+        return span is not None and (span.sampled or (self.is_failure and not span.adopted))
+
+    @property
     def category(self) -> Category | None:
         """Whose concern the failure is; None when accepted."""
         if not self.is_failure:

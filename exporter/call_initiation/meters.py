@@ -15,7 +15,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from call_initiation.aggregate import View
 from call_initiation.catalogue import AGENT_STATE_AGE, DURATION, METRICS, SCOPE, Kind, Metric
-from call_initiation.events import Attempt, Event, FeedChange, LateChange, SpanIds, StateChange
+from call_initiation.events import Attempt, Event, FeedChange, LateChange, StateChange
 
 _FLAGS: Final = TraceFlags(TraceFlags.SAMPLED)
 
@@ -41,7 +41,7 @@ class MeterSink:
         """Take one event."""
         match event:
             case Attempt():
-                context = _context(event.span)
+                context = _context(event)
                 labels = (event.endpoint, event.outcome.value)
                 self._duration.record(event.duration, dict(zip(DURATION.labels, labels, strict=True)), context)
                 if event.agent.age is not None:
@@ -63,8 +63,9 @@ def _observing(metric: Metric, snapshot: Callable[[], View]) -> Callable[[Callba
     return observe
 
 
-def _context(ids: SpanIds | None) -> Context | None:
-    if ids is None:
+def _context(attempt: Attempt) -> Context | None:
+    ids = attempt.span
+    if ids is None or not attempt.is_traced:
         return None
     span = SpanContext(ids.trace_id, ids.span_id, False, _FLAGS)  # noqa: FBT003 - the field `is_remote`
     return trace.set_span_in_context(NonRecordingSpan(span), Context())

@@ -1,0 +1,81 @@
+"""What `meters` promises: a dialer's own reader sees our numbers, and its exemplars point at our spans."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider, TraceBasedExemplarFilter
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, NumberDataPoint
+
+from call_initiation import catalogue
+from call_initiation.aggregate import Aggregate
+from call_initiation.catalogue import Metric
+from call_initiation.endpoints import CALLS_OF_USER
+from call_initiation.events import NO_AGENT, Attempt, Event, FeedChange, FeedState, LateChange
+from call_initiation.meters import MeterSink
+from samples import ACCEPTED, REFUSED, SPAN
+
+Points = dict[tuple[object, ...], NumberDataPoint | HistogramDataPoint]
+Read = Callable[[Metric], Points]
+
+
+def reading(*events: Event) -> Read:
+    """Record events in an aggregate and a dialer's own pipeline; return what its reader reads, by metric."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], exemplar_filter=TraceBasedExemplarFilter(), shutdown_on_exit=False)
+    aggregate = Aggregate()
+    sink = MeterSink(provider, "1.0", aggregate.snapshot)
+    for event in events:
+        aggregate.record(event)
+        sink.record(event)
+    data = reader.get_metrics_data()
+    provider.shutdown()
+    assert data is not None
+    [scope] = data.resource_metrics[0].scope_metrics
+    assert (catalogue.SCOPE, "1.0") == (scope.scope.name, scope.scope.version)
+    found = {metric.name: metric for metric in scope.metrics}
+
+    def read(metric: Metric) -> Points:
+        shown = found[metric.name]
+        assert (metric.help, metric.unit) == (shown.description, shown.unit)
+        points = shown.data.data_points
+        return {tuple((point.attributes or {})[label] for label in metric.labels): point for point in points}
+
+    return read
+
+
+def test_counters_and_gauges_are_read_from_the_aggregate() -> None:
+    """The dialer's reader sees what a scraper would see."""
+    read = reading(REFUSED, REFUSED, LateChange(agent_id="a", at=1.0), FeedChange(state=FeedState.UP, at=1.0))
+    code = "conversation.error.no.user.station"
+    [[labels, point]] = read(catalogue.ATTEMPTS).items()
+    assert (CALLS_OF_USER, "rejected", "400", code, "on_call") == labels
+    assert 2 == point.value
+    assert 1 == read(catalogue.STATE_JOINS_LATE)[()].value
+    assert 1 == read(catalogue.FEED_UP)[()].value
+
+
+def test_durations_and_ages_are_histograms_with_our_buckets() -> None:
+    """Recorded call by call; a call of an unknown agent has no age."""
+    read = reading(ACCEPTED, replace(ACCEPTED, agent=NO_AGENT))
+    duration = read(catalogue.DURATION)[CALLS_OF_USER, "accepted"]
+    age = read(catalogue.AGENT_STATE_AGE)["accepted", "on_call"]
+    assert (2, catalogue.DURATION.buckets) == (duration.count, tuple(duration.explicit_bounds))
+    assert (1, catalogue.AGENT_STATE_AGE.buckets, 12.5) == (age.count, tuple(age.explicit_bounds), age.sum)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "expected"),
+    [
+        (ACCEPTED, [(SPAN.trace_id, SPAN.span_id)]),
+        (replace(REFUSED, span=replace(SPAN, sampled=False)), [(SPAN.trace_id, SPAN.span_id)]),
+        (replace(ACCEPTED, span=replace(SPAN, sampled=False)), []),
+        (replace(REFUSED, span=replace(SPAN, sampled=False, adopted=True)), []),
+        (replace(ACCEPTED, span=None), []),
+    ],
+    ids=["sampled", "unsampled failure", "unsampled success", "unsampled and not ours", "no span"],
+)
+def test_the_dialers_exemplars_point_at_exported_spans(attempt: Attempt, expected: list[tuple[int, int]]) -> None:
+    """A failure's span is exported whatever the sampler said; an unsampled success's isn't."""
+    [point] = reading(attempt)(catalogue.DURATION).values()
+    assert expected == [(exemplar.trace_id, exemplar.span_id) for exemplar in point.exemplars]
