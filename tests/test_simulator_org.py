@@ -1,21 +1,16 @@
-"""The pretend organisation: repeatable byte for byte, exact in its ledger, and documented in its answers."""
+"""The pretend organisation: repeatable byte for byte, exact in its ledger, and open to planted effects."""
 
-import base64
 import hashlib
 import json
-from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from call_initiation.events import UNKNOWN_STATE, Presence, StateLabel
+from call_initiation.events import Presence, StateLabel
 from call_initiation.simulator.exchange import stream
 from call_initiation.simulator.org import (
     CALM,
-    CLIENT_ID,
-    CLIENT_SECRET,
     FAULTS,
     INVALID_AGENT_STATE,
     NO_STATION,
@@ -30,66 +25,7 @@ from call_initiation.simulator.org import (
     user_token,
     word,
 )
-
-NOW = STARTED + 1.0
-NUMBER = "+33199000042"
-NOBODY = "00000000-0000-4000-8000-000000000000"
-ALL = replace(CALM, refusals={})
-"""Accepts every faultless call, whatever the agent's state."""
-
-
-def headers(token: str, **more: str) -> dict[str, str]:
-    """Return the headers of a JSON request with that bearer token."""
-    return {"authorization": f"Bearer {token}", "content-type": "application/json"} | more
-
-
-def call(agent_id: str, payload: object = None, **more: str) -> CallRequest:
-    """Return a call as the token's own user."""
-    said = {"phoneNumber": NUMBER} if payload is None else payload
-    body = said if isinstance(said, bytes) else json.dumps(said).encode()
-    return CallRequest(headers=headers(user_token(agent_id), **more), body=body)
-
-
-def from_to(agent_id: object, **more: object) -> dict[str, Any]:
-    """Return the thread's payload."""
-    return {"from": {"type": "PERSON", "agentId": agent_id} | more, "to": [{"address": {"phoneNumber": NUMBER}}]}
-
-
-def client_token(organisation: Organisation, now: float = NOW) -> str:
-    """Return a client's token, by the documented flow."""
-    return str(json.loads(oauth(organisation, now=now).body)["access_token"])
-
-
-def oauth(
-    organisation: Organisation,
-    credentials: str = f"{CLIENT_ID}:{CLIENT_SECRET}",
-    form: str = "grant_type=client_credentials",
-    now: float = NOW,
-) -> Answer:
-    """Ask for a client's token."""
-    basic = base64.b64encode(credentials.encode()).decode()
-    request = Request(
-        method="POST", path="/oauth/token", headers={"authorization": f"Basic {basic}"}, body=form.encode()
-    )
-    return organisation.answer(request, now)
-
-
-def get(organisation: Organisation, target: str, token: str = "", now: float = NOW) -> Answer:
-    """Read something; as the first agent where no token is given."""
-    path, _, query = target.partition("?")
-    bearer = token or user_token(organisation.agent_ids[0])
-    return organisation.answer(Request(method="GET", path=path, query=query, headers=headers(bearer)), now)
-
-
-def in_state(organisation: Organisation, label: StateLabel, now: float = NOW) -> str:
-    """Return an agent who is in that state just before `now`."""
-    organisation.advance(now)
-    return next(agent for agent in organisation.agent_ids if word(organisation.state(agent)) is label)
-
-
-def code_of(answer: Answer) -> tuple[int, str]:
-    """Return an error's status and top code."""
-    return answer.status, json.loads(answer.body)["code"]
+from simulated import NOBODY, NOW, NUMBER, call, code_of, from_to, get, headers, in_state
 
 
 def traffic(organisation: Organisation, calls: int = 300) -> list[Answer]:
@@ -209,212 +145,6 @@ def test_weather_strikes_in_its_share() -> None:
     assert 100 < statuses.count(202)
 
 
-FAULTY: list[tuple[str, object, str]] = [
-    ("no JSON", b'{"phoneNumber":', "bad.request"),
-    ("deep JSON", b"[" * 100_000, "bad.request"),
-    ("no object", b"[]", "bad.request"),
-    ("no destination", {}, "bad.request"),
-    ("two destinations", {"phoneNumber": NUMBER, "callUserId": NOBODY}, "too.many.create.conversation.parameters"),
-    ("a number that is a number", {"phoneNumber": 33199000042}, "invalid.value"),
-    ("a priority that is a flag", {"phoneNumber": NUMBER, "priority": True}, "invalid.value"),
-    (
-        "two of the thread's destinations",
-        {"from": {"type": "PERSON"}, "to": [{}, {}]},
-        "too.many.create.conversation.parameters",
-    ),
-    ("none of the thread's destinations", {"from": {"type": "PERSON"}, "to": "nobody"}, "bad.request"),
-]
-
-
-@pytest.mark.parametrize(("payload", "code"), [row[1:] for row in FAULTY], ids=[row[0] for row in FAULTY])
-def test_a_faulty_payload_is_refused(payload: object, code: str) -> None:
-    """Each with its documented code, whatever the agent's state."""
-    organisation = Organisation(behaviour=CALM)
-    assert (400, code) == code_of(organisation.place_call(call(organisation.agent_ids[0], payload), NOW))
-    assert (code,) == organisation.ledger[0].codes
-
-
-def test_a_missing_from_type_hides_its_code_in_the_details() -> None:
-    """The thread's rule: a generic body, the code only in `details`."""
-    organisation = Organisation(behaviour=CALM)
-    agent_id = in_state(organisation, StateLabel.AVAILABLE)
-    answer = organisation.place_call(call(agent_id, from_to(agent_id, type=None)), NOW)
-    assert (400, "bad.request") == code_of(answer)
-    assert [{"errorCode": "MISSING_FROM_TYPE", "fieldName": "from.type"}] == json.loads(answer.body)["details"]
-    assert ("MISSING_FROM_TYPE", "bad.request") == organisation.ledger[0].codes
-
-
-def test_the_threads_shape_names_the_agent_itself() -> None:
-    """The agent is the body's, not the token's; a client's token will do."""
-    organisation = Organisation(behaviour=ALL)
-    agent_id = organisation.agent_ids[7]
-    request = CallRequest(headers=headers(client_token(organisation)), body=json.dumps(from_to(agent_id)).encode())
-    assert 202 == organisation.place_call(request, NOW).status
-    assert agent_id == organisation.ledger[0].agent_id
-
-
-def test_an_agent_who_does_not_exist_is_in_no_state_to_call() -> None:
-    """The thread's rule for an `agentId` that is nobody's; the ledger knows of no agent."""
-    organisation = Organisation(behaviour=CALM)
-    answer = organisation.place_call(call(organisation.agent_ids[0], from_to(NOBODY)), NOW)
-    assert (400, INVALID_AGENT_STATE) == code_of(answer)
-    assert (None, UNKNOWN_STATE, StateLabel.UNKNOWN) == _agent_in_ledger(organisation)
-
-
-def test_a_call_for_nobody_can_be_let_through() -> None:
-    """Where the behaviour refuses no state, even this one is accepted, and nobody's state changes for it."""
-    organisation = Organisation(behaviour=ALL)
-    assert 202 == organisation.place_call(call(organisation.agent_ids[0], from_to(NOBODY)), NOW).status
-    assert UNKNOWN_STATE is organisation.state(NOBODY)
-
-
-def _agent_in_ledger(organisation: Organisation) -> tuple[object, object, object]:
-    entry = organisation.ledger[0]
-    return entry.agent_id, entry.state, entry.label
-
-
-def test_a_client_has_no_user() -> None:
-    """On the plain endpoint a client's token is refused; on behalf of a user it is taken."""
-    organisation = Organisation(behaviour=ALL)
-    request = CallRequest(headers=headers(client_token(organisation)), body=b'{"phoneNumber": "+33199000042"}')
-    assert (400, "not.a.user") == code_of(organisation.place_call(request, NOW))
-    target = organisation.agent_ids[3]
-    behalf = CallRequest(endpoint=Endpoint.ON_BEHALF, target=target, headers=request.headers, body=request.body)
-    assert 202 == organisation.place_call(behalf, NOW).status
-    assert [None, target] == [entry.agent_id for entry in organisation.ledger]
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "target", "expected"),
-    [
-        (Endpoint.ON_BEHALF, NOBODY, (404, "not.found")),
-        (Endpoint.CALLBACK, "no-uuid", (404, "resource.not.found")),
-        (Endpoint.CALLBACK, NOBODY, (400, "bad.request")),
-    ],
-)
-def test_what_is_not_there_is_not_found(endpoint: Endpoint, target: str, expected: tuple[int, str]) -> None:
-    """An unknown user, an id that is no conversation's, and a callback without its number."""
-    organisation = Organisation(behaviour=CALM)
-    plain = call(organisation.agent_ids[0])
-    request = CallRequest(endpoint=endpoint, target=target, headers=plain.headers, body=plain.body)
-    assert expected == code_of(organisation.place_call(request, NOW))
-
-
-def test_a_callback_is_placed_as_the_tokens_user() -> None:
-    """`CallCommand` with its `callNumber`."""
-    organisation = Organisation(behaviour=ALL)
-    agent_id = organisation.agent_ids[2]
-    request = CallRequest(
-        endpoint=Endpoint.CALLBACK,
-        target=NOBODY,
-        headers=headers(user_token(agent_id)),
-        body=b'{"callNumber": "+33199000042"}',
-    )
-    assert 202 == organisation.place_call(request, NOW).status
-    assert agent_id == organisation.ledger[0].agent_id
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "code"), [(Endpoint.OWN, "missing.permissions"), (Endpoint.ON_BEHALF, "missing.any.permissions")]
-)
-def test_permissions_are_the_tokens_users(endpoint: Endpoint, code: str) -> None:
-    """An agent without the permission is told its name."""
-    organisation = Organisation(behaviour=Behaviour(unpermitted=1.0, html=0.0))
-    plain = call(organisation.agent_ids[0])
-    request = CallRequest(endpoint=endpoint, target=organisation.agent_ids[1], headers=plain.headers, body=plain.body)
-    answer = organisation.place_call(request, NOW)
-    assert (403, code) == code_of(answer)
-    assert "conversation:" in json.loads(answer.body)["message"]
-
-
-@pytest.mark.parametrize(
-    ("authorization", "code"),
-    [("", "authentication.required"), ("Bearer ", "authentication.required"), ("Bearer x", "bad.credentials")],
-)
-def test_a_token_is_needed(authorization: str, code: str) -> None:
-    """None, an empty one, and one that nobody gave out."""
-    organisation = Organisation(behaviour=CALM)
-    request = CallRequest(headers={"authorization": authorization, "content-type": "application/json"}, body=b"{}")
-    answer = organisation.place_call(request, NOW)
-    assert (401, code) == code_of(answer)
-    assert "0" == answer.headers["inin-ratelimit-count"]
-
-
-def test_a_clients_token_expires() -> None:
-    """At its time, not before, and is then said to have expired."""
-    organisation = Organisation(behaviour=Behaviour(token_seconds=300, html=0.0))
-    token = client_token(organisation)
-    assert 200 == get(organisation, "/api/v2/users", token, NOW + 299.9).status
-    assert (401, "credentials.expired") == code_of(get(organisation, "/api/v2/users", token, NOW + 300.0))
-
-
-def test_a_token_is_given_out() -> None:
-    """The documented fields, a new token each time, and no cause to keep those long expired."""
-    organisation = Organisation(behaviour=Behaviour(token_seconds=300))
-    body = json.loads(oauth(organisation).body)
-    assert ("bearer", 300) == (body["token_type"], body["expires_in"])
-    assert body["access_token"] != client_token(organisation, NOW + 601.0)
-    assert (401, "bad.credentials") == code_of(get(organisation, "/api/v2/users", body["access_token"], NOW + 601.0))
-
-
-@pytest.mark.parametrize(
-    ("credentials", "form", "expected"),
-    [
-        ("simulator:wrong", "grant_type=client_credentials", (401, "invalid_client")),
-        (f"{CLIENT_ID}:{CLIENT_SECRET}", "grant_type=password", (400, "unsupported_grant_type")),
-        (f"{CLIENT_ID}:{CLIENT_SECRET}", "", (400, "unsupported_grant_type")),
-    ],
-)
-def test_a_token_may_be_refused(credentials: str, form: str, expected: tuple[int, str]) -> None:
-    """OAuth's own error shape: no `code`."""
-    answer = oauth(Organisation(), credentials, form)
-    body = json.loads(answer.body)
-    assert expected == (answer.status, body["error"])
-    assert {"error", "error_description", "description"} == set(body)
-
-
-@pytest.mark.parametrize(
-    "authorization", ["", "Basic ???", "Basic /w==", "Digest c2ltdWxhdG9yOnNpbXVsYXRvci1zZWNyZXQ="]
-)
-def test_credentials_that_cannot_be_read_are_wrong(authorization: str) -> None:
-    """No header, no base64, no UTF-8, another scheme."""
-    request = Request(method="POST", path="/oauth/token", headers={"authorization": authorization})
-    assert 401 == Organisation().answer(request, NOW).status
-
-
-def test_a_tokens_minute_runs_out() -> None:
-    """The request over the limit is told when to come again; other tokens have minutes of their own."""
-    organisation = Organisation(behaviour=Behaviour(rate_limit=3, html=0.0))
-    one, two = organisation.agent_ids[:2]
-    statuses = [organisation.place_call(call(one, {}), NOW + second).status for second in range(3)]
-    answer = organisation.place_call(call(one, {}), NOW + 17.5)
-    assert [400, 400, 400] == statuses
-    assert (429, "too.many.requests.retry.after") == code_of(answer)
-    assert "Rate limit exceeded the maximum. Retry the request in [43] seconds" == json.loads(answer.body)["message"]
-    assert ("43", "43", "3", "3") == tuple(
-        answer.headers[name]
-        for name in ("Retry-After", "inin-ratelimit-reset", "inin-ratelimit-count", "inin-ratelimit-allowed")
-    )
-    assert 400 == organisation.place_call(call(two, {}), NOW + 18.0).status
-    assert 429 == get(organisation, "/api/v2/users/me", user_token(one), NOW + 59.9).status
-    assert 200 == get(organisation, "/api/v2/users/me", user_token(one), NOW + 60.0).status
-
-
-def test_a_body_has_its_limits() -> None:
-    """512,000 bytes and no more, of JSON only."""
-    organisation = Organisation(behaviour=CALM)
-    fits = call(organisation.agent_ids[0])
-    fill = b" " * (512_000 - len(fits.body))
-    assert 413 != organisation.place_call(CallRequest(headers=fits.headers, body=fits.body + fill), NOW).status
-    too_long = CallRequest(headers=fits.headers, body=fits.body + fill + b" ")
-    assert (413, "request.entity.too.large") == code_of(organisation.place_call(too_long, NOW))
-    for content_type in ("text/plain", ""):
-        request = CallRequest(headers={**fits.headers, "content-type": content_type}, body=fits.body)
-        assert (415, "unsupported.media.type") == code_of(organisation.place_call(request, NOW))
-    charset = CallRequest(headers={**fits.headers, "content-type": "Application/JSON; charset=utf-8"}, body=fits.body)
-    assert 415 != organisation.place_call(charset, NOW).status
-
-
 def test_the_ledger_says_what_was_answered() -> None:
     """Every entry's status, codes, correlation id and digests are those of its answer."""
     organisation = Organisation()
@@ -464,81 +194,26 @@ def test_the_ledgers_states_are_those_of_a_replay(seed: int, gaps: list[float]) 
         assert before[-1] == entry.state
 
 
+def test_each_change_is_told_once() -> None:
+    """What answers have applied is told by the next `advance`, in order, and by no other."""
+    organisation, twin = Organisation(agents=20), Organisation(agents=20)
+    get(organisation, "/api/v2/users", now=STARTED + 30.0)
+    get(organisation, "/api/v2/users", now=STARTED + 60.0)
+    expected = twin.advance(STARTED + 60.0)
+    told = organisation.advance(STARTED + 60.0)
+    assert len(expected) > 10
+    assert expected == told
+    assert [] == organisation.advance(STARTED + 60.0)
+    assert twin.advance(STARTED + 90.0) == organisation.advance(STARTED + 90.0)
+    assert expected == told
+
+
 def test_time_does_not_go_back() -> None:
     """An earlier time is taken as the latest one seen."""
     organisation = Organisation()
     organisation.place_call(call(organisation.agent_ids[0]), NOW)
     organisation.place_call(call(organisation.agent_ids[0]), NOW - 0.5)
     assert [NOW, NOW] == [entry.received_at for entry in organisation.ledger]
-
-
-def test_a_user_reads_as_in_the_models() -> None:
-    """All that `expand` may name, from the same state."""
-    organisation = Organisation(behaviour=CALM)
-    agent_id = in_state(organisation, StateLabel.ON_QUEUE)
-    expand = "presence,routingStatus,conversationSummary,station,outOfOffice,nonsense"
-    body = json.loads(get(organisation, f"/api/v2/users/{agent_id}?expand={expand}").body)
-    assert agent_id == body["id"]
-    assert "On Queue" == body["presence"]["presenceDefinition"]["systemPresence"]
-    assert body["presence"]["modifiedDate"].endswith("Z")
-    assert "IDLE" == body["routingStatus"]["status"]
-    assert {"active": 0, "acw": 0} == body["conversationSummary"]["call"]["contactCenter"]
-    assert organisation.state(agent_id).station == body["station"]["effectiveStation"]["id"]
-    assert organisation.state(agent_id).out_of_office is body["outOfOffice"]["active"]
-    assert "nonsense" not in body
-
-
-def test_a_user_on_a_call_reads_so() -> None:
-    """The summary counts the call."""
-    organisation = Organisation(behaviour=CALM)
-    agent_id = in_state(organisation, StateLabel.AVAILABLE)
-    organisation.place_call(call(agent_id), NOW)
-    body = json.loads(get(organisation, f"/api/v2/users/{agent_id}?expand=conversationSummary", now=NOW + 0.1).body)
-    assert 1 == body["conversationSummary"]["call"]["contactCenter"]["active"]
-    assert "presence" not in body
-
-
-def test_a_user_without_a_station_has_no_effective_one() -> None:
-    """Only the last one is named."""
-    organisation = Organisation(behaviour=Behaviour(without_station=1.0), agents=1)
-    body = json.loads(get(organisation, f"/api/v2/users/{organisation.agent_ids[0]}?expand=station").body)
-    assert ["lastAssociatedStation"] == list(body["station"])
-
-
-def test_many_users_read_by_id_or_by_page() -> None:
-    """Both spellings of a list; unknown ids are left out; pages count from 1."""
-    organisation = Organisation(agents=30)
-    one, two, three = organisation.agent_ids[:3]
-    by_id = json.loads(get(organisation, f"/api/v2/users?id={two},{NOBODY}&id={one}&expand=presence").body)
-    assert [two, one] == [user["id"] for user in by_id["entities"]]
-    assert all("presence" in user for user in by_id["entities"])
-    first = json.loads(get(organisation, "/api/v2/users").body)
-    assert (25, 30, 2) == (len(first["entities"]), first["total"], first["pageCount"])
-    last = json.loads(get(organisation, "/api/v2/users?pageSize=2&pageNumber=2").body)
-    assert three == last["entities"][0]["id"]
-
-
-@pytest.mark.parametrize("query", ["pageSize=0", "pageSize=501", "pageSize=x", "pageNumber=0"])
-def test_a_page_that_cannot_be_is_refused(query: str) -> None:
-    """Sizes from 1 to 500, numbers from 1."""
-    assert (400, "bad.request") == code_of(get(Organisation(behaviour=CALM), f"/api/v2/users?{query}"))
-
-
-def test_presences_read_in_bulk() -> None:
-    """Up to 50, spelled as the bulk spells them."""
-    organisation = Organisation(agents=60, behaviour=CALM)
-    agent_id = in_state(organisation, StateLabel.ON_QUEUE)
-    (body,) = json.loads(get(organisation, f"/api/v2/users/presences/purecloud/bulk?id={agent_id}").body)
-    assert (agent_id, "ON_QUEUE") == (body["id"], body["presenceDefinition"]["systemPresence"])
-    too_many = "&id=".join(organisation.agent_ids[:51])
-    assert (400, "bad.request") == code_of(get(organisation, f"/api/v2/users/presences/purecloud/bulk?id={too_many}"))
-
-
-def test_a_token_knows_its_own_user() -> None:
-    """An agent's does; a client's has none."""
-    organisation = Organisation(behaviour=CALM)
-    assert organisation.agent_ids[0] == json.loads(get(organisation, "/api/v2/users/me").body)["id"]
-    assert (400, "not.a.user") == code_of(get(organisation, "/api/v2/users/me", client_token(organisation)))
 
 
 @pytest.mark.parametrize(
@@ -575,38 +250,3 @@ def test_a_request_that_starts_a_call_is_placed(path: str, endpoint: Endpoint, t
     by_path = one.answer(Request(method="POST", path=path, headers=request.headers, body=request.body), NOW)
     by_hand = CallRequest(endpoint=endpoint, target=target, headers=request.headers, body=request.body)
     assert two.place_call(by_hand, NOW) == by_path
-
-
-@given(st.binary(max_size=200), st.sampled_from(Endpoint), st.text(max_size=40))
-@settings(max_examples=100, deadline=None)
-def test_any_body_is_answered(body: bytes, endpoint: Endpoint, target: str) -> None:
-    """Whatever comes, there is one answer and one entry."""
-    organisation = Organisation(agents=1)
-    request = CallRequest(
-        endpoint=endpoint, target=target, headers=headers(user_token(organisation.agent_ids[0])), body=body
-    )
-    answer = organisation.place_call(request, NOW)
-    assert [answer.status] == [entry.status for entry in organisation.ledger]
-
-
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["from", "to", "type", "agentId", "address", "phoneNumber", "callNumber", "participants"]),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=8,
-)
-
-
-@given(JSON_VALUES)
-@settings(max_examples=200, deadline=None)
-def test_any_json_is_answered(payload: object) -> None:
-    """Wrong types everywhere lead to answers all the same, lone surrogates echoed included."""
-    organisation = Organisation(agents=1, behaviour=Behaviour(refusals={}, echo=1.0))
-    answer = organisation.place_call(call(organisation.agent_ids[0], payload), NOW)
-    assert answer.status in {202, 400, 403, 408, 409, 429, 500, 503, 504}

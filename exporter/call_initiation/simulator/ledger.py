@@ -21,7 +21,7 @@ class LedgerEntry:
     Attributes:
         number: 1 for the first request, and so on.
         request_id: The caller's `X-Request-Id`; the number as text where it sent none.
-        received_at: When it was received, seconds since the epoch.
+        received_at: When it was received, seconds since the epoch; the caller sent it a little earlier.
         endpoint: Which of the three.
         agent_id: Who placed it; None where nobody who exists was named.
         state: The agent's true state strictly before `received_at`; `UNKNOWN_STATE` where there is no agent.
