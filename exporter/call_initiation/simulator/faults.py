@@ -5,7 +5,7 @@ bound of what the live API says. `THREAD`: told by one community thread only, in
 Codes and statuses are facts, and so are the messages of the station, the single destination, the user context and the
 rate limit; the other sentences are made up here.
 
-Law: `Wording.codes` of a body lists exactly the texts that stand in its code fields, the most specific first
+Law: `Wording.codes` of a body lists exactly what stands in its code fields, numbers as text, the most specific first
 (details, then nested errors, then the top).
 """
 
@@ -177,7 +177,7 @@ def _plain(said: _Said) -> Wording:
 
 
 def _wild_number(said: _Said) -> Wording:
-    return _json((said.code,), said.error_body("") | {"code": said.status, "details": [_detail(said)]})
+    return _json((said.code, str(said.status)), said.error_body("") | {"code": said.status, "details": [_detail(said)]})
 
 
 def _wild_strings(said: _Said) -> Wording:
