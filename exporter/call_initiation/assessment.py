@@ -28,6 +28,7 @@ from call_initiation.privacy import KeyedHash, Mask
 
 _NO_PAYLOAD: Final = Payload(PayloadShape.UNREADABLE, None, (), ())
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_SECRET_HEADERS: Final = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
 _BY_STATUS: Final = {
     401: Outcome.UNAUTHORIZED,
     403: Outcome.UNAUTHORIZED,
@@ -133,7 +134,7 @@ class Assessor:
 
 
 def _mask(observation: Observation, payload: Payload) -> Mask:
-    secrets = (observation.authorization,) if observation.authorization else ()
+    secrets = [value.decode("latin-1") for name, value in observation.headers if name.lower() in _SECRET_HEADERS]
     return Mask(secrets, payload.numbers)
 
 

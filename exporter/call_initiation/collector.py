@@ -11,16 +11,24 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib import import_module
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from opentelemetry.sdk._logs import ReadableLogRecord
-from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricExportResult, MetricsData
+from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricExporter, MetricExportResult, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from call_initiation.delivery import Delivered
 from call_initiation.errors import SettingsError
+
+Batch = TypeVar("Batch")
+Export = Callable[[Batch], Delivered]
+"""Exports a batch."""
+Connect = Callable[[], Export[Batch]]
+"""Makes the exporter, on first use and anew in a forked child; nothing is imported before."""
 
 _AT_ONCE: Final = 0.5
 """Seconds below which an exporter hasn't tried again: its first pause is 0.8 s or more."""
@@ -115,51 +123,35 @@ def protocol(signal: Signal, environment: Mapping[str, str] = os.environ) -> str
     return _PROTOCOLS[named]
 
 
-def connect_spans() -> Callable[[Sequence[ReadableSpan]], Delivered]:
-    """Make the function that exports spans."""
-    exporter: Any
-    if protocol(Signal.TRACES) == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc  # noqa: PLC0415 - gRPC only where asked for
+def spans(exporter: SpanExporter | None) -> Connect[Sequence[ReadableSpan]] | None:
+    """Return what makes the function that exports spans: by `exporter`, else by OTLP; None where they are off.
 
-        exporter = Grpc()
-    else:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http  # noqa: PLC0415 - as above
-
-        exporter = Http()
-    return judged(exporter.export, SpanExportResult.SUCCESS)
+    Raises:
+        SettingsError: A standard variable can't be used.
+    """
+    return _connect(Signal.TRACES, exporter, SpanExportResult.SUCCESS, ("trace_exporter", "OTLPSpanExporter"))
 
 
-def connect_events() -> Callable[[Sequence[ReadableLogRecord]], Delivered]:
-    """Make the function that exports log records."""
-    from opentelemetry.sdk._logs.export import LogRecordExportResult  # noqa: PLC0415 - only where logs are exported
-
-    exporter: Any
-    if protocol(Signal.LOGS) == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as Grpc  # noqa: PLC0415 - gRPC only where asked for
-
-        exporter = Grpc()
-    else:
-        from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as Http  # noqa: PLC0415 - as above
-
-        exporter = Http()
-    return judged(exporter.export, LogRecordExportResult.SUCCESS)
+def events(exporter: LogRecordExporter | None) -> Connect[Sequence[ReadableLogRecord]] | None:
+    """Return what makes the function that exports log records; otherwise as `spans`."""
+    return _connect(Signal.LOGS, exporter, LogRecordExportResult.SUCCESS, ("_log_exporter", "OTLPLogExporter"))
 
 
-def connect_metrics() -> Callable[[MetricsData], Delivered]:
-    """Make the function that exports metrics."""
-    exporter: Any
-    if protocol(Signal.METRICS) == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as Grpc  # noqa: PLC0415 - gRPC only where asked for
-
-        exporter = Grpc()
-    else:
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as Http  # noqa: PLC0415 - as above
-
-        exporter = Http()
-    return judged(exporter.export, MetricExportResult.SUCCESS)
+def metrics(exporter: MetricExporter | None) -> Connect[MetricsData] | None:
+    """Return what makes the function that exports metrics; otherwise as `spans`."""
+    return _connect(Signal.METRICS, exporter, MetricExportResult.SUCCESS, ("metric_exporter", "OTLPMetricExporter"))
 
 
-def judged(export: Callable[[Any], Any], success: object) -> Callable[[Any], Delivered]:
+def _connect(signal: Signal, exporter: Any, success: object, place: tuple[str, str]) -> Connect[Any] | None:
+    if exporter is not None:
+        return lambda: judged(exporter.export, success)
+    if not is_on(signal):
+        return None
+    module, name = f"opentelemetry.exporter.otlp.proto.{protocol(signal)}.{place[0]}", place[1]
+    return lambda: judged(getattr(import_module(module), name)().export, success)
+
+
+def judged(export: Callable[[Any], object], success: object) -> Export[Any]:
     """Return `export`, made to tell a failure for now from one for good."""
 
     def exported(batch: Any) -> Delivered:

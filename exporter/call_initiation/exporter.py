@@ -16,12 +16,15 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from opentelemetry import trace
-from opentelemetry._logs import LoggerProvider
+from opentelemetry._logs import LoggerProvider, LogRecord
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs.export import LogRecordExporter
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricsData
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace import Tracer as SdkTracer
+from opentelemetry.sdk.trace.export import SpanExporter
 from prometheus_client import CollectorRegistry
 
 from call_initiation import catalogue, client, collector, endpoints, otlp
@@ -29,7 +32,6 @@ from call_initiation.agents import Agents
 from call_initiation.aggregate import Aggregate, Labels
 from call_initiation.assessment import Assessor
 from call_initiation.catalogue import SCOPE, Metric
-from call_initiation.collector import Signal
 from call_initiation.delivery import Delivered, Delivery, MetricsDelivery, Passing
 from call_initiation.endpoints import Duplicates
 from call_initiation.errors import ListenError, SettingsError
@@ -61,6 +63,9 @@ class Exporter:
         tracer_provider: A dialer's own pipeline for spans; else OTLP by the standard `OTEL_*` variables.
         meter_provider: A dialer's own pipeline for metrics; else OTLP by the standard `OTEL_*` variables.
         logger_provider: A dialer's own pipeline for events; else OTLP by the standard `OTEL_*` variables.
+        span_exporter: Where our own pipeline sends spans, instead of OTLP.
+        metric_exporter: Where our own pipeline sends metrics, instead of OTLP.
+        log_record_exporter: Where our own pipeline sends events, instead of OTLP.
         event_attributes: Attributes to put on every failure event besides its own.
 
     Raises:
@@ -78,6 +83,9 @@ class Exporter:
         tracer_provider: trace.TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
         logger_provider: LoggerProvider | None = None,
+        span_exporter: SpanExporter | None = None,
+        metric_exporter: MetricExporter | None = None,
+        log_record_exporter: LogRecordExporter | None = None,
         event_attributes: dict[str, str] | None = None,
     ) -> None:
         _check(settle=settle, capacity=capacity)
@@ -88,9 +96,10 @@ class Exporter:
         self._offset_ns = time_ns() - perf_counter_ns()
         self._sinks: dict[str, Sink] = {"metrics": self.aggregate}
         self._deliveries: list[Delivery[Any] | Passing[Any] | MetricsDelivery] = []
-        self._tracing = self._spans(tracer_provider)
-        self._events(logger_provider, event_attributes or {})
-        self._metrics(meter_provider)
+        self._latest = otlp.LatestAttributes()
+        self._tracing = self._spans(tracer_provider, span_exporter)
+        self._events(logger_provider, log_record_exporter, event_attributes or {})
+        self._metrics(meter_provider, metric_exporter)
         assessor = Assessor(self.agents, KeyedHash(token_bytes(32)), self._offset_ns, self._count_fault, Duplicates())
         self._recorder = Recorder(
             assessor.assess,
@@ -216,17 +225,16 @@ class Exporter:
 
     # -- how it is put together ---------------------------------------------------------------------------------------
 
-    def _spans(self, provider: trace.TracerProvider | None) -> Tracing:
+    def _spans(self, provider: trace.TracerProvider | None, exporter: SpanExporter | None) -> Tracing:
         if provider is not None:
             if not isinstance(provider, TracerProvider):
                 raise SettingsError("tracer_provider", repr(type(provider)), "a TracerProvider of opentelemetry-sdk")
             return self._joined_spans(provider)
-        if not collector.is_on(Signal.TRACES):
+        if (connect := collector.spans(exporter)) is None:
             return Tracing()
-        collector.protocol(Signal.TRACES)
         own = TracerProvider(resource=Resource.create(), shutdown_on_exit=False)
-        spans: Delivery[ReadableSpan] = self._delivery("spans", collector.connect_spans)
-        self._sinks["spans"] = otlp.SpanSink(spans.put, lambda: own.resource, __version__)
+        spans: Delivery[ReadableSpan] = self._delivery("spans", connect)
+        self._sinks["spans"] = otlp.SpanSink(spans.put, self._latest, lambda: own.resource, __version__)
         return Tracing(own)
 
     def _joined_spans(self, provider: TracerProvider) -> Tracing:
@@ -235,37 +243,37 @@ class Exporter:
             return Tracing()
         spans: Passing[ReadableSpan] = Passing("spans", tracer.span_processor.on_end)
         self._deliveries.append(spans)
-        self._sinks["spans"] = otlp.SpanSink(spans.put, lambda: provider.resource, __version__)
+        self._sinks["spans"] = otlp.SpanSink(spans.put, self._latest, lambda: provider.resource, __version__)
         return Tracing(provider)
 
-    def _events(self, provider: LoggerProvider | None, extra: dict[str, str]) -> None:
+    def _events(
+        self, provider: LoggerProvider | None, exporter: LogRecordExporter | None, extra: dict[str, str]
+    ) -> None:
         if provider is not None:
-            passing: Passing[Any] = Passing("events", provider.get_logger(SCOPE, __version__).emit)
+            passing: Passing[LogRecord] = Passing("events", provider.get_logger(SCOPE, __version__).emit)
             self._deliveries.append(passing)
-            self._sinks["events"] = otlp.EventSink(passing.put, extra)
-        elif collector.is_on(Signal.LOGS):
-            collector.protocol(Signal.LOGS)
+            self._sinks["events"] = otlp.EventSink(passing.put, self._latest, extra)
+        elif (connect := collector.events(exporter)) is not None:
             resource, scope = Resource.create(), otlp.scope(__version__)
-            events: Delivery[ReadableLogRecord] = self._delivery("events", collector.connect_events)
+            events: Delivery[ReadableLogRecord] = self._delivery("events", connect)
             self._sinks["events"] = otlp.EventSink(
-                lambda record: events.put(otlp.readable(record, resource, scope)), extra
+                lambda record: events.put(otlp.readable(record, resource, scope)), self._latest, extra
             )
 
-    def _metrics(self, provider: MeterProvider | None) -> None:
+    def _metrics(self, provider: MeterProvider | None, exporter: MetricExporter | None) -> None:
         if provider is not None:
             self._sinks["meters"] = MeterSink(provider, __version__, self.aggregate.snapshot)
-        elif collector.is_on(Signal.METRICS):
-            collector.protocol(Signal.METRICS)
-            self._metrics_delivery(Resource.create())
+        elif (connect := collector.metrics(exporter)) is not None:
+            self._metrics_delivery(connect)
 
-    def _metrics_delivery(self, resource: Resource) -> None:
-        view = otlp.MetricsView(collector.temporality(), resource, __version__, time_ns())
-        connected: list[Any] = []
+    def _metrics_delivery(self, connect: collector.Connect[MetricsData]) -> None:
+        view = otlp.MetricsView(collector.temporality(), Resource.create(), __version__, time_ns())
+        connected: list[collector.Export[MetricsData]] = []
 
         def export() -> Delivered:
             if not connected:
-                connected.append(collector.connect_metrics())
-            delivered: Delivered = connected[0](view.data(self.aggregate.snapshot(), time_ns()))
+                connected.append(connect())
+            delivered = connected[0](view.data(self.aggregate.snapshot(), time_ns()))
             if delivered is Delivered.YES:
                 view.delivered()
             return delivered
@@ -274,7 +282,7 @@ class Exporter:
         self._deliveries.append(delivery)
         delivery.start()
 
-    def _delivery(self, stage: str, connect: Any) -> Delivery[Any]:
+    def _delivery(self, stage: str, connect: collector.Connect[Any]) -> Delivery[Any]:
         limits = collector.limits()
         delivery: Delivery[Any] = Delivery(
             stage, connect, capacity=limits.capacity, batch=limits.batch, interval=limits.interval

@@ -6,32 +6,58 @@ and let go of there.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from time import monotonic, perf_counter_ns, time_ns
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, ParamSpec, Protocol, Self, TypeVar
 
 from call_initiation.endpoints import Endpoint
-from call_initiation.events import BodyState
+from call_initiation.events import BodyState, Outcome, TransportFailure
 from call_initiation.failures import Failure, failure_of
-from call_initiation.tracing import Tracing
+from call_initiation.tracing import OpenSpan, Tracing
 
 KEPT_BODY: Final = 65_536
 """How many wire bytes of an error's body are kept."""
 
 _FIRST_ERROR: Final = 400
+_UNJUDGED: Final = Failure(Outcome.AMBIGUOUS, TransportFailure.OTHER)
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 class Body:
-    """What the caller has read of an answer's body: how far it came and, of an error's, a bounded copy."""
+    """What the caller has read of an answer's body: how far it came and, of an error's, a bounded copy.
 
-    __slots__ = ("_keeps", "chunks", "is_open", "size", "state")
+    Attributes:
+        chunks: What was kept.
+        size: How many bytes have passed.
+        state: How far it came.
+        is_open: Whether more may follow.
+        is_decoded: What was kept is content; else it is what came over the wire, still encoded.
+    """
 
-    def __init__(self, *, keeps: bool) -> None:
+    __slots__ = ("_at_end", "_fault", "_keeps", "chunks", "is_decoded", "is_open", "size", "state")
+
+    def __init__(self, fault: Callable[[str], None], *, keeps: bool) -> None:
+        self._fault = fault
         self._keeps = keeps
+        self._at_end: Callable[[], None] | None = None
         self.chunks: list[bytes] = []
         self.size = 0
         self.state = BodyState.UNREAD
         self.is_open = True
+        self.is_decoded = False
+
+    def tell(self, at_end: Callable[[], None]) -> None:
+        """Call `at_end` once the body has been read to its end; it must not raise."""
+        self._at_end = at_end
+
+    def fill(self, content: bytes) -> None:
+        """Take the content of an answer that was read before it came to us, as `httpx.MockTransport`'s are."""
+        self.is_decoded = True
+        self._take(content)
+        self._end()
 
     def read(self, stream: Iterator[bytes]) -> Iterator[bytes]:
         """Pass a body on chunk by chunk, noting each."""
@@ -64,14 +90,19 @@ class Body:
         return b"".join(self.chunks)
 
     def _take(self, chunk: bytes) -> None:
-        room = KEPT_BODY - self.size
-        self.size += len(chunk)
-        if self._keeps and room > 0:
-            self.chunks.append(chunk if len(chunk) <= room else bytes(chunk[:room]))
+        try:
+            room = KEPT_BODY - self.size
+            self.size += len(chunk)
+            if self._keeps and room > 0:
+                self.chunks.append(bytes(chunk[:room]))
+        except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
+            self._fault("observe")
 
     def _end(self) -> None:
         self.state = BodyState.OVERSIZED if self.size > KEPT_BODY else BodyState.WHOLE
         self.is_open = False
+        if self._at_end is not None:
+            self._at_end()
 
     def _break_off(self) -> None:
         self.state = BodyState.TRUNCATED
@@ -88,14 +119,20 @@ class Recording(Protocol):
         """Count a fault of our own."""
 
 
-class Streams(Protocol):
-    """Makes the byte streams that stand in for a client's own; each httpx asserts on stream classes of its own."""
+@dataclass(slots=True)
+class Streams:
+    """Makes the byte streams that stand in for a client's own; each httpx asserts on stream classes of its own.
 
-    def sent(self, stream: Any, begin: Callable[[Any], Any], /) -> Any:
-        """Return a request's stream that tells when it begins to be read."""
+    Attributes:
+        sent: Takes a request's stream and a callback; returns a stream that tells when it begins to be read.
+        read: Takes an answer's stream and its `Body`; returns a stream that tells the body what passes.
+        are_sent: Whether the transport is known to read a request's body from its stream. Some (httpx-aiohttp's, a
+            mock's) take it from the request instead: then a stream that wasn't read doesn't mean that nothing was sent.
+    """
 
-    def read(self, stream: Any, body: Body, /) -> Any:
-        """Return an answer's stream that tells `body` what passes."""
+    sent: Callable[[Any, Callable[[Any], Any]], Any]
+    read: Callable[[Any, Body], Any]
+    are_sent: bool
 
 
 class Observation:
@@ -107,7 +144,7 @@ class Observation:
     Attributes:
         endpoint: Which endpoint is called.
         url: The request's URL, httpx's object.
-        authorization: The request's token, kept for masking until the call is recorded.
+        headers: The request's headers as they were sent; the token among them is for masking, and let go of after.
         content: The request's body; None where only the transport may read it.
         extension: What the dialer said for this call.
         started_at: Nanoseconds since the epoch, by the wall clock.
@@ -127,7 +164,7 @@ class Observation:
         "_request",
         "_stream",
         "_streams",
-        "authorization",
+        "_watched",
         "body",
         "content",
         "duration",
@@ -135,6 +172,7 @@ class Observation:
         "extension",
         "failure",
         "finished",
+        "headers",
         "response_headers",
         "sent_ns",
         "span",
@@ -150,10 +188,10 @@ class Observation:
         self._recording = recording
         self._streams = streams
         self._request = request
-        self._stream = request.stream
+        self._stream = self._watched = request.stream
         self.endpoint = endpoint
         self.url = request.url
-        self.authorization: str | None = request.headers.get("authorization")
+        self.headers: list[tuple[bytes, bytes]] = request.headers.raw
         self.content = _content(request)
         self.extension = request.extensions.get("call_initiation")
         self.sent_ns: int | None = None
@@ -163,48 +201,83 @@ class Observation:
         self.response_headers: Any = None
         self.body: Body | None = None
         self.failure: Failure | None = None
-        self.span = tracing.open(endpoint.template, request.url) if tracing else None
+        self.span: OpenSpan | None = None
+        if tracing is not None:
+            self.span = self._guarded("tracing", tracing.open, endpoint.template, request.url)
         self.started_at = time_ns()
         self.started_ns = perf_counter_ns()
 
     def __enter__(self) -> Self:
         """Watch for the moment at which the request's body begins to be sent."""
-        self._request.stream = self._streams.sent(self._stream, self._begin)
+        self._guarded("observe", self._watch_request)
         return self
 
     def answered(self, response: Any) -> Any:
         """Note the answer's headers and set a watch on its body; return the same response."""
-        try:
-            self.duration = (perf_counter_ns() - self.started_ns) / 1e9
-            self.status_code = response.status_code
-            self.response_headers = response.headers
-            self.body = Body(keeps=response.status_code >= _FIRST_ERROR)
-            response.stream = self._streams.read(response.stream, self.body)
-        except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
-            self._recording.fault("observe")
+        self.duration = (perf_counter_ns() - self.started_ns) / 1e9
+        self._guarded("observe", self._watch_answer, response)
         return response
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Give the request back as it was and hand the observation to the recorder."""
-        try:
+        self._guarded("observe", self._give_back)
+        if error is not None:
+            self.duration = (perf_counter_ns() - self.started_ns) / 1e9
+            self.failure = _UNJUDGED
+            self._guarded("observe", self._judge, error)
+        if self.span is not None:
+            self._guarded("tracing", self.span.close)
+            self.describe()
+        self.finished = monotonic()
+        self._guarded("submit", self._recording.submit, self)
+
+    def describe(self) -> None:
+        """Tell another instrumentation's span of this call, where there is one, what is known by now."""
+        if self.span is not None and self.span.adopted is not None:
+            self._guarded("tracing", self.span.describe, self)
+
+    def _watch_request(self) -> None:
+        self._watched = self._streams.sent(self._stream, self._begin)
+        self._request.stream = self._watched
+
+    def _watch_answer(self, response: Any) -> None:
+        self._streams.are_sent = self.sent_ns is not None
+        self.status_code = response.status_code
+        self.response_headers = response.headers
+        self.body = Body(self._recording.fault, keeps=response.status_code >= _FIRST_ERROR)
+        content = _content(response) if response.is_stream_consumed else None
+        if content is not None:
+            self.body.fill(content)
+        else:
+            response.stream = self._streams.read(response.stream, self.body)
+            if self.span is not None and self.span.adopted is not None:
+                self.body.tell(self.describe)
+
+    def _give_back(self) -> None:
+        """Put the request's stream back, unless the transport has put another one there, as a mock does."""
+        if self._request.stream is self._watched:
             self._request.stream = self._stream
-            if error is not None:
-                self.duration = (perf_counter_ns() - self.started_ns) / 1e9
-                self.failure = failure_of(error, is_sent=self.sent_ns is not None)
-            if self.span is not None:
-                self.span.close()
-            del self._request, self._stream
-            self.finished = monotonic()
-            self._recording.submit(self)
-        except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
-            self._recording.fault("observe")
+        del self._request, self._stream, self._watched
+
+    def _judge(self, error: BaseException) -> None:
+        is_sent = self.sent_ns is not None
+        self.failure = failure_of(error, is_sent=is_sent if is_sent or self._streams.are_sent else None)
 
     def _begin(self, stream: Any) -> Any:
         if self.sent_ns is None:
             self.sent_ns = perf_counter_ns()
         return stream
+
+    def _guarded(
+        self, stage: str, step: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> Result | None:
+        try:
+            return step(*args, **kwargs)
+        except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
+            self._recording.fault(stage)
+            return None
 
 
 class Unobserved:
@@ -229,10 +302,10 @@ class Unobserved:
 UNOBSERVED: Final = Unobserved()
 
 
-def _content(request: Any) -> bytes | None:
-    """Return the request's body where it is at hand; a stream that only the transport may read is left alone."""
+def _content(message: Any) -> bytes | None:
+    """Return a request's or answer's body where it is at hand; a stream that someone has yet to read is left alone."""
     try:
-        content: bytes = request.content
-    except Exception:  # noqa: BLE001 - httpx's and httpx2's RequestNotRead are different classes
+        content: bytes = message.content
+    except Exception:  # noqa: BLE001 - httpx's and httpx2's RequestNotRead and ResponseNotRead are different classes
         return None
     return content

@@ -95,8 +95,23 @@ def _agent_attributes(attempt: Attempt) -> dict[str, AttributeValue | None]:
     }
 
 
-def span_of(attempt: Attempt, resource: Resource, instrumentation: InstrumentationScope) -> ReadableSpan | None:
-    """Return the span of a call, or None where it isn't ours to export."""
+class LatestAttributes:
+    """The attributes of the latest call: its span and its event have the same, worked out once."""
+
+    def __init__(self) -> None:
+        self._latest: tuple[Attempt, Attributes] | None = None
+
+    def of(self, attempt: Attempt) -> Attributes:
+        """Return the attributes of a call."""
+        if self._latest is None or self._latest[0] is not attempt:
+            self._latest = attempt, attributes(attempt)
+        return self._latest[1]
+
+
+def span_of(
+    attempt: Attempt, given: Attributes, resource: Resource, instrumentation: InstrumentationScope
+) -> ReadableSpan | None:
+    """Return the span of a call with the `given` attributes, or None where it isn't ours to export."""
     ids = attempt.span
     if ids is None or ids.adopted or not (ids.sampled or attempt.is_failure):
         return None
@@ -105,7 +120,7 @@ def span_of(attempt: Attempt, resource: Resource, instrumentation: Instrumentati
         context=_context(ids),
         parent=_parent(ids),
         resource=resource,
-        attributes=attributes(attempt),
+        attributes=given,
         kind=SpanKind.CLIENT,
         status=_ERROR if attempt.is_failure else _OK,
         start_time=attempt.started_at,
@@ -114,8 +129,8 @@ def span_of(attempt: Attempt, resource: Resource, instrumentation: Instrumentati
     )
 
 
-def record_of(attempt: Attempt, extra: Mapping[str, AttributeValue]) -> LogRecord:
-    """Return the failure event of a call, as a log record with an event name."""
+def record_of(attempt: Attempt, given: Attributes) -> LogRecord:
+    """Return the failure event of a call with the `given` attributes, as a log record with an event name."""
     return LogRecord(
         timestamp=attempt.started_at,
         observed_timestamp=attempt.started_at + int(attempt.duration * 1e9),
@@ -123,7 +138,7 @@ def record_of(attempt: Attempt, extra: Mapping[str, AttributeValue]) -> LogRecor
         severity_number=SeverityNumber.WARN,
         severity_text="WARN",
         body=f"call start {attempt.outcome.value}: {attempt.error_code}",
-        attributes={**attributes(attempt), **extra},
+        attributes=given,
         event_name=EVENT_NAME,
     )
 
@@ -131,8 +146,15 @@ def record_of(attempt: Attempt, extra: Mapping[str, AttributeValue]) -> LogRecor
 class SpanSink:
     """Hands the span of each call on."""
 
-    def __init__(self, deliver: Callable[[ReadableSpan], None], resource: Callable[[], Resource], version: str) -> None:
+    def __init__(
+        self,
+        deliver: Callable[[ReadableSpan], None],
+        latest: LatestAttributes,
+        resource: Callable[[], Resource],
+        version: str,
+    ) -> None:
         self._deliver = deliver
+        self._latest = latest
         self._resource = resource
         self._scope = scope(version)
 
@@ -140,7 +162,7 @@ class SpanSink:
         """Take one event."""
         match event:
             case Attempt():
-                if (span := span_of(event, self._resource(), self._scope)) is not None:
+                if (span := span_of(event, self._latest.of(event), self._resource(), self._scope)) is not None:
                     self._deliver(span)
             case StateChange() | LateChange() | FeedChange():
                 pass
@@ -151,8 +173,14 @@ class SpanSink:
 class EventSink:
     """Hands an event for each failure on, unsampled."""
 
-    def __init__(self, deliver: Callable[[LogRecord], None], extra: Mapping[str, AttributeValue]) -> None:
+    def __init__(
+        self,
+        deliver: Callable[[LogRecord], None],
+        latest: LatestAttributes,
+        extra: Mapping[str, AttributeValue],
+    ) -> None:
         self._deliver = deliver
+        self._latest = latest
         self._extra = extra
 
     def record(self, event: Event) -> None:
@@ -160,7 +188,7 @@ class EventSink:
         match event:
             case Attempt():
                 if event.is_failure:
-                    self._deliver(record_of(event, self._extra))
+                    self._deliver(record_of(event, {**self._latest.of(event), **self._extra}))
             case StateChange() | LateChange() | FeedChange():
                 pass
             case _:

@@ -25,6 +25,7 @@ from call_initiation.events import SpanIds
 
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _NOT_SAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
+_NO_PARENT: Final = trace.INVALID_SPAN_CONTEXT
 _METHOD_KEYS: Final = ("http.request.method", "http.method")
 _URL_KEYS: Final = ("url.full", "http.url")
 
@@ -67,6 +68,8 @@ class Tracing:
             url: The request's URL, httpx's object.
         """
         current = trace.get_current_span()
+        if current is trace.INVALID_SPAN:  # nobody traces the caller: the usual case, and worth a shortcut
+            return None if self._provider is None else _start(self._provider, f"POST {template}", _NO_PARENT)
         parent = current.get_span_context()
         if current.is_recording() and _is_client_span_of(current, url):
             return OpenSpan(_ids_of(parent), current)
