@@ -1,0 +1,499 @@
+"""What is known of agents: the word for a state, the state as of a moment of the recent past, the server's clock.
+
+Theory. An agent's state is a handful of *parts*. Each part changes at a moment of the **server's** time and is told to
+us at some later moment: out of order, twice, or never. A *change* is what was told: a server time, some parts, and who
+said so. Changes are kept in the order of their server time, ties in the order of their arrival, and a state is made by
+letting them speak in that order. Times are server time, in seconds since the epoch; `ClockSkew` brings ours to it.
+
+Laws:
+
+1. Last writer wins, per part, by server time; ties by arrival. The order of arrival is otherwise of no consequence, and
+   a change that is told twice counts once.
+2. As of a send, only changes *strictly before* it speak: a refused call can itself change the state of its agent.
+3. `since` is when a part last became what it is; being told again what is known already makes nothing newer.
+4. History keeps the newest 16 changes, and of older ones those that still tell a part's value. A send at or before the
+   newest of these older ones is `unknown`: what spoke then may have been dropped.
+5. A state is `known` only if every part of it is vouched for as of the send: by the feed, from the snapshot that it
+   confirmed to the moment since which it may have missed changes; or by the caller, whose word holds for
+   `caller_max_age`. Else it is `stale`. Of what the feed vouched for, only the latest stretch of time is remembered.
+6. A change that arrives after 16 newer ones, at the very moment of another one that tells the same part, can't be told
+   from a repetition: that part is vouched for by nobody until it is told anew.
+
+For a feed: tell what a snapshot says without a time of its own as of the moment *before* it was asked for (so that a
+change which is streamed meanwhile wins), and confirm it as of the moment *after* it was answered.
+"""
+
+import re
+from array import array
+from bisect import bisect_left, bisect_right
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from heapq import heapify, heappop, heappush
+from itertools import islice
+from math import inf, isfinite
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
+
+from call_initiation.events import (
+    UNKNOWN_STATE,
+    AgentState,
+    Certainty,
+    Presence,
+    RoutingStatus,
+    StateChange,
+    StateLabel,
+    StateSource,
+)
+
+HISTORY: Final = 16
+"""How many changes of an agent are kept."""
+
+_SENDS: Final = 4  # how many lookups of an agent are remembered, to notice changes that come too late for them
+_SHARED: Final = 4096  # how many different tellings are shared between agents; most agents are told the same few
+_OBSERVATIONS: Final = 64  # how many observations of the server's clock count
+
+_PARTS: Final = ("presence", "routing_status", "on_call", "wrap_up", "station", "out_of_office")
+_values_of: Callable[[AgentState], tuple[Any, ...]] = attrgetter(*_PARTS)
+
+_Told = tuple[int, StateSource, Any, Any, Any, Any, Any, Any]
+"""One telling: a bit for each part that it tells, who told it, and the parts as in `_PARTS`; None for one not told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row of the precedence of words: the word, when it holds in a sentence's words, and the same as code."""
+
+    label: StateLabel
+    when: str
+    holds: Callable[[AgentState], bool]
+
+
+PRECEDENCE: Final[tuple[Rule, ...]] = (
+    Rule(StateLabel.UNKNOWN, "the state is stale or not known", lambda s: s.certainty is not Certainty.KNOWN),
+    Rule(StateLabel.ON_CALL, "the agent is on a call", lambda s: (s.on_call or 0) > 0),
+    Rule(StateLabel.WRAP_UP, "a call is in after-call work", lambda s: (s.wrap_up or 0) > 0),
+    Rule(
+        StateLabel.INTERACTING,
+        "the routing status is INTERACTING",
+        lambda s: s.routing_status is RoutingStatus.INTERACTING,
+    ),
+    Rule(
+        StateLabel.NOT_RESPONDING,
+        "the routing status is NOT_RESPONDING",
+        lambda s: s.routing_status is RoutingStatus.NOT_RESPONDING,
+    ),
+    Rule(StateLabel.NO_STATION, "the agent has no effective station", lambda s: s.station == ""),
+)
+"""Which word wins, from the top; where no row holds, it is the word of the presence.
+
+COMMUNICATING is no row: it says that the agent speaks to somebody, which need not be a call of the contact centre.
+"""
+
+PRESENCE_LABELS: Final = {presence: StateLabel(presence.value.lower()) for presence in Presence}
+"""The word of each presence."""
+
+
+def label(state: AgentState) -> StateLabel:
+    """Return the one word for `state` that metrics carry, by `PRECEDENCE`; `unknown` unless the state is known."""
+    for rule in PRECEDENCE:
+        if rule.holds(state):
+            return rule.label
+    return PRESENCE_LABELS[state.presence] if state.presence else StateLabel.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What telling a change did.
+
+    Attributes:
+        change: The change of the agent's current word; None where it stayed the same.
+        late: How many of the agent's latest lookups would have been answered differently.
+    """
+
+    change: StateChange | None = None
+    late: int = 0
+
+
+_NOTHING: Final = Applied()
+
+
+class _Composed(NamedTuple):
+    """A state made of changes, before anybody asks how far it can be believed."""
+
+    values: tuple[Any, ...]
+    since: float
+    source: StateSource
+    needs_feed: bool  # some part was told by the feed, so the feed has to vouch for it
+    is_doubtful: bool  # some part can be vouched for by nobody
+    word_at: float  # when the oldest part that the caller told was told; infinite without one
+
+
+class _History:
+    """The changes of one agent, in order; the first `folded` are older than the kept ones and tell what still holds.
+
+    There may be 100,000 of these: hence the array, the slots, and tellings that are shared.
+    """
+
+    __slots__ = (
+        "confirmed", "epoch", "expiry", "folded", "label", "needs_feed",
+        "sends", "since", "source", "times", "tolds", "until",
+    )  # fmt: skip
+
+    def __init__(self, epoch: int) -> None:
+        self.times = array("d")
+        self.tolds: list[_Told] = []
+        self.folded = 0
+        self.since = -inf  # of the state that the folded changes make
+        self.source = StateSource.NONE
+        self.confirmed = inf  # the feed vouches for the state from here …
+        self.until = -inf  # … to here, both included
+        self.epoch = epoch  # which of the directory's suspensions `until` already heeds
+        self.label = StateLabel.UNKNOWN
+        self.needs_feed = False
+        self.expiry = inf  # when the directory looks whether the caller's word has grown too old
+        self.sends: tuple[float, ...] = ()
+
+    def add(self, at: float, told: _Told) -> bool:
+        """Put one telling in its place; say whether it was a new one."""
+        first, end = bisect_left(self.times, at), bisect_right(self.times, at)
+        if told in self.tolds[first:end]:
+            return False
+        if first < self.folded and any(told[0] & tied[0] for tied in self.tolds[first:end]):
+            told = (told[0], StateSource.NONE, *told[2:])
+        if end < self.folded:
+            self._add_folded(end, at, told)
+        else:
+            self._insert(end, at, told)
+            self._fold()
+        return True
+
+    def as_of(self, sent: float) -> _Composed | None:
+        """Return the state strictly before `sent`, or None where nothing is known or kept of that time."""
+        count = bisect_left(self.times, sent)
+        return None if count < max(1, self.folded) else self.compose(count)
+
+    def values(self, sent: float) -> tuple[Any, ...] | None:
+        """Return the parts strictly before `sent`, or None."""
+        composed = self.as_of(sent)
+        return composed and composed.values
+
+    def compose(self, count: int) -> _Composed:
+        """Let the first `count` changes speak, at least one and at least the folded ones."""
+        values: list[Any] = [None] * len(_PARTS)
+        tellers: dict[int, int] = {}
+        changed = 0
+        for index in range(count):
+            for part, value in enumerate(self.tolds[index][2:]):
+                if value is None:
+                    continue
+                if value != values[part]:
+                    values[part], changed = value, index
+                tellers[part] = index
+        is_kept = changed >= self.folded
+        since = self.times[changed] if is_kept else self.since
+        source = self.tolds[changed][1] if is_kept else self.source
+        return _Composed(tuple(values), since, source, *self._witnesses(set(tellers.values())))
+
+    def _witnesses(self, tellers: set[int]) -> tuple[bool, bool, float]:
+        """Say of those who told a state: is the feed among them, or nobody, and when did the caller first speak."""
+        sources = {self.tolds[index][1] for index in tellers}
+        words = (self.times[index] for index in tellers if self.tolds[index][1] is StateSource.CALLER)
+        return bool(sources - {StateSource.CALLER}), StateSource.NONE in sources, min(words, default=inf)
+
+    def _insert(self, index: int, at: float, told: _Told) -> None:
+        """Insert one telling; an equal one of the same agent's is shared."""
+        self.times.insert(index, at)
+        self.tolds.insert(index, next((known for known in self.tolds if known == told), told))
+
+    def _fold(self) -> None:
+        """Fold the oldest kept change where more than `HISTORY` are kept."""
+        if len(self.times) - self.folded > HISTORY:
+            composed = self.compose(self.folded + 1)
+            self.since, self.source = composed.since, composed.source
+            self.folded += 1
+            self._prune()
+
+    def _add_folded(self, index: int, at: float, told: _Told) -> None:
+        """Insert one telling among the folded ones."""
+        before = self.compose(self.folded).values
+        self._insert(index, at, told)
+        self.folded += 1
+        if at > self.since and self.compose(self.folded).values != before:
+            self.since, self.source = at, told[1]
+        self._prune()
+
+    def _prune(self) -> None:
+        """Drop the folded changes of which every part was told anew by a later folded one."""
+        seen = 0
+        for index in reversed(range(self.folded)):
+            parts = self.tolds[index][0]
+            if not parts & ~seen:
+                del self.times[index], self.tolds[index]
+                self.folded -= 1
+            seen |= parts
+
+
+class Agents:
+    """The directory: what is known of each agent, now and as of the recent past. Used by one thread.
+
+    Attributes:
+        evicted: How many agents were forgotten because there were more than `limit`.
+    """
+
+    def __init__(self, *, limit: int = 100_000, caller_max_age: float | None = None) -> None:
+        """Make an empty directory.
+
+        Args:
+            limit: How many agents are kept; beyond it the one that was touched least recently is forgotten.
+            caller_max_age: For how many seconds the caller's word is believed; None for ever.
+        """
+        self.evicted = 0
+        self._limit = limit
+        self._max_age = inf if caller_max_age is None else caller_max_age
+        self._histories: OrderedDict[str, _History] = OrderedDict()
+        self._shared: dict[_Told, _Told] = {}
+        self._epoch = 0
+        self._suspensions: deque[float] = deque(maxlen=HISTORY)  # those of all agents; the last one is number `_epoch`
+        self._labels: Counter[StateLabel] = Counter()
+        self._fed: Counter[StateLabel] = Counter()  # those of `_labels` that a suspension turns to `unknown`
+        self._ageing: list[
+            tuple[float, str]
+        ] = []  # a heap: when to look at an agent whose state rests on the caller's word
+        self._now = -inf
+
+    def __len__(self) -> int:
+        """Return how many agents are kept."""
+        return len(self._histories)
+
+    def known(self, agent_id: str) -> bool:
+        """Return whether anything was ever told of an agent that is still kept."""
+        return agent_id in self._histories
+
+    def apply(self, agent_id: str, update: AgentState, *, at: float) -> Applied:
+        """Take in that some parts of an agent's state changed.
+
+        Args:
+            agent_id: The agent's user id.
+            update: The parts that are told; None where a part is not. Its `since` is not looked at. What isn't `known`
+                to the teller is not told.
+            at: Server time of the change, seconds since the epoch; a change without a time (not finite) is not told.
+        """
+        told = self._telling(update)
+        if not told[0] or update.certainty is not Certainty.KNOWN or not isfinite(at):
+            return _NOTHING
+        history = self._find(agent_id) or self._add(agent_id)
+        sends = [sent for sent in history.sends if at < sent]
+        before = [history.values(sent) for sent in sends]
+        if not history.add(at, told):
+            return _NOTHING
+        after = [history.values(sent) for sent in sends]
+        late = sum(new is not None and new != old for old, new in zip(before, after, strict=True))
+        return Applied(self._relabel(agent_id, history, at), late)
+
+    def confirm(self, agent_id: str, at: float) -> StateChange | None:
+        """Vouch for an agent's state: all of it, as of server time `at`, was told, and so will be all changes after it.
+
+        It holds until the next suspension, and adds nothing while an earlier one holds. A confirmation of an earlier
+        time than the last suspension's is void. Returns the change of the agent's current word, if any.
+        """
+        history = self._find(agent_id)
+        if history is None or at < history.until:
+            return None
+        history.confirmed, history.until = at, inf
+        return self._relabel(agent_id, history, at)
+
+    def suspend(self, since: float, agent_ids: Iterable[str] | None = None) -> None:
+        """Doubt what the feed told: from server time `since` on it may have missed changes.
+
+        Args:
+            since: The last moment at which it certainly missed nothing (its last sign of life).
+            agent_ids: Of whom; None for all. A suspension of all costs the same however many there are.
+        """
+        if agent_ids is None:
+            self._suspend_all(since)
+            return
+        for agent_id in agent_ids:
+            if history := self._find(agent_id):
+                history.until = min(history.until, since)
+                self._relabel(agent_id, history, since)
+
+    def as_of(self, agent_id: str, sent: float) -> tuple[AgentState, float | None]:
+        """Return an agent's state strictly before `sent` (server time), and its age then in seconds.
+
+        `UNKNOWN_STATE` and None where nothing is known of that time.
+        """
+        history = self._find(agent_id)
+        if history is None:
+            return UNKNOWN_STATE, None
+        history.sends = (*history.sends[1 - _SENDS :], sent)
+        composed = history.as_of(sent)
+        if composed is None:
+            return UNKNOWN_STATE, None
+        return self._state(history, composed, sent, sent), sent - composed.since
+
+    def current(self, now: float) -> Counter[StateLabel]:
+        """Return how many agents are in which state at server time `now`; not a scan."""
+        self._now = max(self._now, now)
+        while self._ageing and self._ageing[0][0] < self._now:
+            _, agent_id = heappop(self._ageing)
+            if history := self._histories.get(agent_id):
+                self._heed_suspensions(history)
+                history.expiry = inf
+                self._relabel(agent_id, history, now)
+        return +self._labels
+
+    def forget(self, agent_id: str) -> None:
+        """Drop all that is known of an agent: a deleted user is `unknown`."""
+        if history := self._find(agent_id):
+            self._count(history, -1)
+            del self._histories[agent_id]
+
+    def _telling(self, update: AgentState) -> _Told:
+        """Return the parts that `update` tells, shared with all who tell the same but for a station's id."""
+        values = _values_of(update)
+        parts = sum(1 << part for part, value in enumerate(values) if value is not None)
+        told: _Told = (parts, update.source, *values)
+        if update.station or len(self._shared) >= _SHARED:
+            return self._shared.get(told, told)
+        return self._shared.setdefault(told, told)
+
+    def _find(self, agent_id: str) -> _History | None:
+        """Return an agent's history, up to date with what was suspended, and touch it."""
+        history = self._histories.get(agent_id)
+        if history is not None:
+            self._histories.move_to_end(agent_id)
+            self._heed_suspensions(history)
+        return history
+
+    def _add(self, agent_id: str) -> _History:
+        """Return an empty history for a new agent; where there are too many, forget another one."""
+        if len(self._histories) >= self._limit:
+            self.forget(next(iter(self._histories)))
+            self.evicted += 1
+        history = self._histories[agent_id] = _History(self._epoch)
+        self._count(history, 1)
+        return history
+
+    def _suspend_all(self, since: float) -> None:
+        """Doubt everything the feed told: in the count at once, for each agent when it is next looked at."""
+        self._epoch += 1
+        self._suspensions.append(since)
+        self._labels.subtract(self._fed)
+        self._labels[StateLabel.UNKNOWN] += self._fed.total()
+        self._fed.clear()
+
+    def _heed_suspensions(self, history: _History) -> None:
+        """Let the suspensions of all agents end what the feed vouches for; if they were too many to keep, all of it."""
+        missed = self._epoch - history.epoch
+        if not missed:
+            return
+        count = len(self._suspensions)
+        since = islice(self._suspensions, count - missed, None) if missed <= count else (-inf,)
+        history.until = min(history.until, *since)
+        history.epoch = self._epoch
+        if history.needs_feed:
+            history.label = StateLabel.UNKNOWN
+
+    def _state(self, history: _History, composed: _Composed, sent: float, now: float) -> AgentState:
+        """Return the state, with how far the feed can be believed as of `sent`, and the caller as of `now`."""
+        is_fed = history.confirmed <= sent <= history.until or not composed.needs_feed
+        is_known = is_fed and not composed.is_doubtful and now <= composed.word_at + self._max_age
+        certainty = Certainty.KNOWN if is_known else Certainty.STALE
+        parts = dict(zip(_PARTS, composed.values, strict=True))
+        return AgentState(**parts, since=composed.since, source=composed.source, certainty=certainty)
+
+    def _relabel(self, agent_id: str, history: _History, at: float) -> StateChange | None:
+        """Bring an agent's current word and the count of words up to date; return the change of the word, if any."""
+        composed = history.compose(len(history.times))
+        now = max(self._now, history.times[-1])
+        state = self._state(history, composed, inf, now)
+        before, after = history.label, label(state)
+        self._count(history, -1)
+        history.label, history.needs_feed = after, composed.needs_feed
+        self._count(history, 1)
+        self._look_again(agent_id, history, composed.word_at + self._max_age, now)
+        return (
+            StateChange(agent_id=agent_id, before=before, after=after, state=state, at=at) if before != after else None
+        )
+
+    def _count(self, history: _History, step: int) -> None:
+        """Count an agent's word, or take it back."""
+        self._labels[history.label] += step
+        if history.needs_feed and history.label is not StateLabel.UNKNOWN:
+            self._fed[history.label] += step
+
+    def _look_again(self, agent_id: str, history: _History, expiry: float, now: float) -> None:
+        """Remember to look at an agent when the caller's word grows too old; at most twice `limit` entries."""
+        if not now <= expiry < history.expiry:
+            return
+        history.expiry = expiry
+        heappush(self._ageing, (expiry, agent_id))
+        if len(self._ageing) > 2 * self._limit:
+            self._ageing = [(kept.expiry, key) for key, kept in self._histories.items() if kept.expiry < inf]
+            heapify(self._ageing)
+
+
+class ClockSkew:
+    """How far the server's clock is ahead of ours, from what answers and events say of it.
+
+    Theory. Each observation bounds the difference: a `Date` header names the second in which the answer was made, which
+    was some moment between sending and receiving; an event can't be stamped later than its arrival. The difference lies
+    in all of the latest intervals at once. Where there is no such point, a clock has jumped, and only the newest
+    observation counts. Where zero is possible, it is taken: a good clock is likelier than a small error.
+    """
+
+    def __init__(self) -> None:
+        self._window: deque[tuple[float, float]] = deque(maxlen=_OBSERVATIONS)
+        self._low, self._high = -inf, inf
+
+    @property
+    def value(self) -> float:
+        """Seconds to add to our clock to have the server's; 0 where nothing is known."""
+        if self._low <= 0.0 <= self._high:
+            return 0.0
+        return (self._low + self._high) / 2 if self._high < inf else self._low
+
+    def to_server(self, local: float) -> float:
+        """Return the server's time at our time `local`, both in seconds since the epoch."""
+        return local + self.value
+
+    def observe_date(self, server_second: float, sent: float, received: float) -> None:
+        """Take in a `Date` header (see `http_date`) of an answer to what was sent and received at these local times."""
+        self._observe(server_second - received, server_second + 1 - sent)
+
+    def observe_stamp(self, stamp: float, received: float) -> None:
+        """Take in the server's stamp of an event that was received at this local time; most stamps say nothing new."""
+        if stamp - received > self._low:
+            self._observe(stamp - received, inf)
+
+    def _observe(self, low: float, high: float) -> None:
+        """Take in one interval; one that is none (a clock was set between sending and receiving) says nothing."""
+        if not low <= high:
+            return
+        if low > self._high or high < self._low:
+            self._window.clear()
+        self._window.append((low, high))
+        self._low = max(low for low, _ in self._window)
+        self._high = min(high for _, high in self._window)
+
+
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_IMF_FIXDATE: Final = re.compile(
+    rf"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (\d\d) ({'|'.join(_MONTHS)}) (\d{{4}}) (\d\d):(\d\d):(\d\d) GMT", re.ASCII
+)
+
+
+def http_date(text: str) -> float | None:
+    """Return the seconds since the epoch that an IMF-fixdate names (RFC 9110, section 5.6.7), or None."""
+    match = _IMF_FIXDATE.fullmatch(text)
+    if match is None:
+        return None
+    day, month, year, hour, minute, second = match.groups()
+    number = _MONTHS.index(month) + 1
+    try:
+        moment = datetime(int(year), number, int(day), int(hour), int(minute), int(second), tzinfo=UTC)
+    except ValueError:
+        return None
+    return moment.timestamp()

@@ -1,0 +1,301 @@
+"""Which requests start a call, who places it, and what its body says: read from the request alone.
+
+Theory. Three templates of the Genesys Cloud API start a call, each with POST. A dialer may reach them through a gateway
+of its own, so whatever stands before a template's first segment is somebody else's and is let pass; what stands behind
+must fit exactly, and nothing but an id is percent-decoded.
+
+Laws:
+
+1. `match` runs on the caller's path for every request of a client: a miss costs one comparison and one search.
+2. `payload` and `told` are total: whatever they are given, they answer; what is malformed is as if it weren't there.
+3. The callee (`callUserId`) is never taken for the agent.
+"""
+
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from math import isfinite
+from typing import Any, Final, cast
+from urllib.parse import unquote_to_bytes
+
+from call_initiation.events import AgentIdSource, AgentState, Certainty, PayloadShape, Presence, RoutingStatus
+
+CALLS: Final = "/api/v2/conversations/calls"
+"""Places a call as the token's own user."""
+CALLS_OF_USER: Final = "/api/v2/conversations/calls/user/{userId}"
+"""Places a call on behalf of a user."""
+CALL_OF_CONVERSATION: Final = "/api/v2/conversations/calls/{conversationId}"
+"""Places the call of a callback."""
+
+TEMPLATES: Final = (CALLS, CALLS_OF_USER, CALL_OF_CONVERSATION)
+"""All that start a call, with POST."""
+
+MAX_PAYLOAD: Final = 512_000
+"""How many bytes of a request's body are read: the API's own limit, beyond which it answers 413."""
+
+_CALLS: Final = CALLS.encode()
+_MAX_ID: Final = 128  # characters; the API's ids have 36
+_MAX_DESTINATIONS: Final = 100
+_MAX_NUMBERS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One way to start a call, and the ids that stood in the path.
+
+    Attributes:
+        template: One of `TEMPLATES`.
+        user_id: On whose behalf; None where the path names no user.
+        conversation_id: For which callback; None where the path names none.
+    """
+
+    template: str
+    user_id: str | None = None
+    conversation_id: str | None = None
+
+
+_PLAIN: Final = Endpoint(CALLS)
+
+
+def match(method: str, raw_path: bytes) -> Endpoint | None:
+    """Return which call start a request is, or None for any other request.
+
+    Args:
+        method: The request's method, in capitals as httpx has it.
+        raw_path: Its target with the query string, as `httpx.URL.raw_path` has it.
+    """
+    if method != "POST" or _CALLS not in raw_path:
+        return None
+    _, found, rest = raw_path.partition(b"?")[0].rpartition(_CALLS)
+    return _endpoint(rest) if found else None
+
+
+@lru_cache(maxsize=1024)  # dialers call on behalf of the same few agents
+def _endpoint(rest: bytes) -> Endpoint | None:
+    """Return the endpoint whose path ends in `rest`, one trailing slash aside."""
+    match rest.removesuffix(b"/").split(b"/"):
+        case [b""]:
+            return _PLAIN
+        case [b"", b"user", user_id] if user_id:
+            return Endpoint(CALLS_OF_USER, user_id=_id(_decoded(user_id)))
+        case [b"", conversation_id] if conversation_id not in {b"", b"user"}:
+            return Endpoint(CALL_OF_CONVERSATION, conversation_id=_id(_decoded(conversation_id)))
+        case _:
+            return None
+
+
+def _decoded(segment: bytes) -> str:
+    """Return a path's segment as text, whatever its bytes."""
+    return (unquote_to_bytes(segment) if b"%" in segment else segment).decode(errors="replace")
+
+
+def _id(value: object) -> str | None:
+    """Return what can be an id: printable text, not too long."""
+    text = value.strip() if isinstance(value, str) else ""
+    return text if 0 < len(text) <= _MAX_ID and text.isprintable() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What the body of a call start says.
+
+    Attributes:
+        shape: Which of the known bodies it is.
+        agent_id: Who it says places the call: `from.agentId`, else `from.id`.
+        destinations: Whom it calls, as written: numbers, addresses and ids; at most 100.
+        numbers: Every text of it with six digits or more, which may be a phone number, so that answers that quote one
+            can be scrubbed; at most 100.
+    """
+
+    shape: PayloadShape
+    agent_id: str | None = None
+    destinations: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+
+
+_UNREADABLE: Final = Payload(PayloadShape.UNREADABLE)
+
+_CREATE_CALL_REQUEST: Final = frozenset({
+    "phoneNumber", "callerId", "callerIdName", "callFromQueueId", "callQueueId", "callUserId", "priority", "attributes",
+    "languageId", "routingSkillsIds", "routingSkillExpression", "conversationIds", "participants", "uuiData",
+    "externalContactId", "label",
+})  # fmt: skip
+"""The properties of `CreateCallRequest` (SDK model), all of them optional."""
+
+_SHAPES: Final = (
+    (PayloadShape.FROM_TO, frozenset({"from", "to"})),
+    (PayloadShape.CALL_COMMAND, frozenset({"callNumber", "phoneColumn"})),
+    (PayloadShape.CREATE_CALL_REQUEST, _CREATE_CALL_REQUEST),
+)
+"""What gives a shape away: any one of these properties; the first shape wins. `CallCommand` is an SDK model, too."""
+
+_SIX_DIGITS: Final = re.compile(r"(?:\d\D*){6}")
+
+
+def payload(content: bytes | None) -> Payload:
+    """Read the body of a call start; never raises.
+
+    Args:
+        content: The body's bytes, JSON in any of its encodings; None where it couldn't be had.
+    """
+    if not content or len(content) > MAX_PAYLOAD:
+        return _UNREADABLE
+    try:
+        # Numbers stay as they are written: a phone number is no quantity, and `int` refuses more than 4,300 digits.
+        document = json.loads(content, parse_int=str, parse_float=str, parse_constant=str)
+    except (ValueError, RecursionError):
+        return _UNREADABLE
+    return Payload(
+        shape=_shape(_object(document)),
+        agent_id=_id(_at(document, "from", "agentId")) or _id(_at(document, "from", "id")),
+        destinations=tuple(islice(_destinations(_object(document)), _MAX_DESTINATIONS)),
+        numbers=_numbers(document),
+    )
+
+
+def _shape(fields: dict[str, Any]) -> PayloadShape:
+    """Return the first shape that any property gives away."""
+    return next((shape for shape, properties in _SHAPES if not properties.isdisjoint(fields)), PayloadShape.OTHER)
+
+
+def _destinations(fields: dict[str, Any]) -> Iterator[str]:
+    """Yield whom a body calls, as written, in whichever shape."""
+    yield from _texts(fields.get(name) for name in ("phoneNumber", "callQueueId", "callUserId", "callNumber"))
+    for participant in _items(fields.get("participants")):
+        yield from _texts(_at(participant, name) for name in ("address", "userId", "queueId"))
+    yield from _texts(_items(fields.get("conversationIds")))
+    yield from _texts(_at(callee, "address", "phoneNumber") for callee in _items(fields.get("to")))
+
+
+def _numbers(document: object) -> tuple[str, ...]:
+    """Return the texts that may hold a phone number, each once."""
+    distinct = dict.fromkeys(text for text in _texts(_walk(document)) if _SIX_DIGITS.search(text))
+    return tuple(islice(distinct, _MAX_NUMBERS))
+
+
+def _walk(document: object) -> Iterator[object]:
+    """Yield everything in a document in its order, properties' names too; without recursion, for bodies may be deep."""
+    waiting = [document]
+    while waiting:
+        one = waiting.pop()
+        yield one
+        waiting += reversed([part for pair in _object(one).items() for part in pair])
+        waiting += reversed(_items(one))
+
+
+def _texts(values: Iterable[object]) -> Iterator[str]:
+    """Yield those that are text, and not empty."""
+    return (value for value in values if isinstance(value, str) and value)
+
+
+def _at(value: object, *names: str) -> Any:
+    """Return what stands at a path of properties, or None."""
+    for name in names:
+        value = _object(value).get(name)
+    return value
+
+
+def _object(value: object) -> dict[str, Any]:
+    """Return an object's properties; none where `value` is something else."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _items(value: object) -> list[object]:
+    """Return a list's items; none where `value` is something else."""
+    return cast("list[object]", value) if isinstance(value, list) else []
+
+
+def _count(value: object) -> int | None:
+    """Return what can be a number of calls."""
+    return int(value) if isinstance(value, int) and value >= 0 else None
+
+
+def _station(value: object) -> str | None:
+    """Return what can be a station's id; empty where the agent has none."""
+    return "" if value == "" else _id(value)
+
+
+def _flag(value: object) -> bool | None:
+    """Return what is true or false."""
+    return value if isinstance(value, bool) else None
+
+
+_CHECKS: Final[dict[str, Callable[[object], Any]]] = {
+    "presence": Presence.spelled,
+    "routing_status": RoutingStatus.spelled,
+    "on_call": _count,
+    "wrap_up": _count,
+    "station": _station,
+    "out_of_office": _flag,
+}
+"""The parts of a state, and how each is read: None for what can't be one."""
+
+
+def told(extension: object) -> tuple[str | None, AgentState | None]:
+    """Read what the dialer says of one call; never raises, and what is malformed is as if it weren't said.
+
+    Args:
+        extension: `{"agent_id": …, "agent_state": …}`; the state is an `AgentState`, or an object with the same names.
+
+    Returns:
+        The agent's id and its state, each None where it isn't said. The caller is the state's source.
+    """
+    state = _at(extension, "agent_state")
+    if isinstance(state, AgentState):
+        state = {name: getattr(state, name) for name in (*_CHECKS, "since", "certainty")}
+    return _id(_at(extension, "agent_id")), _state(_object(state))
+
+
+def _state(said: dict[str, Any]) -> AgentState | None:
+    """Return the state that the dialer says, or None where it says no part of one."""
+    parts = {name: check(said.get(name)) for name, check in _CHECKS.items()}
+    if all(part is None for part in parts.values()):
+        return None
+    since, certainty = said.get("since"), said.get("certainty")
+    return AgentState(
+        **parts,
+        since=float(since) if isinstance(since, (int, float)) and isfinite(since) else None,
+        certainty=next((member for member in Certainty if member == certainty), Certainty.KNOWN),
+    )
+
+
+def agent(
+    endpoint: Endpoint, said: str | None, token_user: str | None, body: Payload
+) -> tuple[str | None, AgentIdSource]:
+    """Return who places a call and which source says so, the most trusted one that says anything.
+
+    Args:
+        endpoint: What the path says.
+        said: What the dialer says of this call.
+        token_user: The user whom the request's token belongs to.
+        body: What the body says; the documented bodies don't name the agent.
+    """
+    sources = (
+        (endpoint.user_id, AgentIdSource.PATH),
+        (said, AgentIdSource.CALLER),
+        (token_user, AgentIdSource.TOKEN),
+        (body.agent_id, AgentIdSource.BODY),
+    )
+    return next((source for source in sources if source[0]), (None, AgentIdSource.NONE))
+
+
+class Duplicates:
+    """Notices that the same thing is asked for again within moments; used by one thread."""
+
+    def __init__(self, window: float = 10.0, limit: int = 10_000) -> None:
+        """Remember at most `limit` keys, each for `window` seconds."""
+        self._window = window
+        self._limit = limit
+        self._last: OrderedDict[str, float] = OrderedDict()
+
+    def seen(self, key: str, at: float) -> bool:
+        """Return whether `key` was last seen within the window around `at` (seconds), and remember that it is now."""
+        last = self._last.pop(key, None)
+        self._last[key] = at
+        if len(self._last) > self._limit:
+            self._last.popitem(last=False)
+        return last is not None and abs(at - last) <= self._window
