@@ -16,6 +16,7 @@ from call_initiation.agents import Agents, label
 from call_initiation.endpoints import Duplicates, Payload
 from call_initiation.events import (
     NO_AGENT,
+    UNKNOWN_STATE,
     AgentAtSend,
     AgentState,
     Attempt,
@@ -73,45 +74,10 @@ class Assessor:
         payload = self._guarded("payload", _NO_PAYLOAD, endpoints.payload, observation.content)
         mask = self._guarded("mask", Mask(), _mask, observation, payload)
         sent = (self.offset_ns + (observation.sent_ns or observation.started_ns)) / 1e9
-        agent = self._guarded("join", NO_AGENT, self._agent, observation, payload, mask, sent)
+        agent = self._guarded("join", NO_AGENT, _agent, observation, payload, mask, sent, self.agents.as_of)
         refusal = self._guarded("parse", _unparsed(observation), _refusal, observation, mask)
-        url, span, failure = observation.url, observation.span, observation.failure
-        status = observation.status_code
-        outcome = failure.outcome if failure else outcome_of(status or 0)
-        return Attempt(
-            endpoint=observation.endpoint.template,
-            server_address=url.host,
-            server_port=url.port or _DEFAULT_PORTS.get(url.scheme, 0),
-            started_at=observation.started_at,
-            sent_at=_sent_at(observation),
-            duration=observation.duration,
-            outcome=outcome,
-            status_code=status,
-            error_type=failure.kind if failure else None if outcome is Outcome.ACCEPTED else str(status),
-            refusal=refusal,
-            body=observation.body.state if observation.body else None,
-            agent=agent,
-            payload_shape=payload.shape,
-            suspected_duplicate=self._guarded("duplicates", False, self._is_repeated, agent, payload, sent),  # noqa: FBT003 - the fallback
-            span=span.ids if span else None,
-        )
-
-    def _agent(self, observation: Observation, payload: Payload, mask: Mask, sent: float) -> AgentAtSend:
-        told_id, told_state = endpoints.told(observation.extension)
-        agent_id, source = endpoints.agent(observation.endpoint, told_id, None, payload)
-        if told_state is not None:
-            state, age = told_state, _age(told_state, sent)
-        elif agent_id is not None:
-            state, age = self.agents.as_of(agent_id, sent)
-        else:
-            return NO_AGENT
-        return AgentAtSend(
-            id=mask.identifier(agent_id),
-            id_source=source,
-            state=state,
-            label=label(state),
-            age=age,
-        )
+        is_repeated = self._guarded("duplicates", False, self._is_repeated, agent, payload, sent)  # noqa: FBT003 - the fallback
+        return _attempt(observation, payload, agent, refusal, is_repeated=is_repeated)
 
     def _is_repeated(self, agent: AgentAtSend, payload: Payload, sent: float) -> bool:
         if not payload.destinations:
@@ -131,6 +97,61 @@ class Assessor:
         except Exception:  # noqa: BLE001 - a fault in one step must not lose the attempt
             self.fault(stage)
             return fallback
+
+
+def glance(observation: Observation) -> Attempt:
+    """Say what is known of a call that still runs, on whichever thread: no history is asked."""
+    payload = endpoints.payload(observation.content)
+    mask = _mask(observation, payload)
+    agent = _agent(observation, payload, mask, observation.started_at / 1e9, _no_history)
+    return _attempt(observation, payload, agent, _refusal(observation, mask), is_repeated=False)
+
+
+def _attempt(
+    observation: Observation, payload: Payload, agent: AgentAtSend, refusal: Refusal | None, *, is_repeated: bool
+) -> Attempt:
+    url, span, failure = observation.url, observation.span, observation.failure
+    status = observation.status_code
+    outcome = failure.outcome if failure else outcome_of(status or 0)
+    return Attempt(
+        endpoint=observation.endpoint.template,
+        server_address=url.host,
+        server_port=url.port or _DEFAULT_PORTS.get(url.scheme, 0),
+        started_at=observation.started_at,
+        sent_at=_sent_at(observation),
+        duration=observation.duration,
+        outcome=outcome,
+        status_code=status,
+        error_type=failure.kind if failure else None if outcome is Outcome.ACCEPTED else str(status),
+        refusal=refusal,
+        body=observation.body.state if observation.body else None,
+        agent=agent,
+        payload_shape=payload.shape,
+        suspected_duplicate=is_repeated,
+        span=span.ids if span else None,
+    )
+
+
+def _agent(
+    observation: Observation,
+    payload: Payload,
+    mask: Mask,
+    sent: float,
+    as_of: Callable[[str, float], tuple[AgentState, float | None]],
+) -> AgentAtSend:
+    told_id, told_state = endpoints.told(observation.extension)
+    agent_id, source = endpoints.agent(observation.endpoint, told_id, None, payload)
+    if told_state is not None:
+        state, age = told_state, _age(told_state, sent)
+    elif agent_id is not None:
+        state, age = as_of(agent_id, sent)
+    else:
+        return NO_AGENT
+    return AgentAtSend(id=mask.identifier(agent_id), id_source=source, state=state, label=label(state), age=age)
+
+
+def _no_history(agent_id: str, at: float) -> tuple[AgentState, float | None]:  # noqa: ARG001 - as one asks a history
+    return UNKNOWN_STATE, None
 
 
 def _mask(observation: Observation, payload: Payload) -> Mask:
@@ -157,7 +178,8 @@ def _refusal(observation: Observation, mask: Mask) -> Refusal | None:
     body, status, headers = observation.body, observation.status_code, observation.response_headers
     if body is None or status is None or outcome_of(status) is Outcome.ACCEPTED:
         return None
-    content = decoding.decode(body.content(), headers.get("content-encoding", "")) if body.size else None
+    encoding = "" if body.is_decoded else headers.get("content-encoding", "")
+    content = decoding.decode(body.content(), encoding) if body.size else None
     return responses.parse(
         content,
         status=status,

@@ -32,15 +32,17 @@ class Observer(Protocol):
 class Wrapper:
     """Behaves like the transport that it wraps wherever it isn't asked to place a call."""
 
-    def __init__(self, inner: Any, exporter: Observer) -> None:
+    def __init__(self, inner: Any, exporter: Observer, streams: Streams) -> None:
         self._inner = inner
         self._exporter = exporter
+        self._streams = streams
 
     # isinstance() asks for it, and the right answer is the class of what the caller put there.
     @property  # type: ignore[misc]
     def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The inner transport's class."""
-        return type(self._inner)
+        inner: object = self._inner
+        return type(inner)
 
     def __getattr__(self, name: str) -> Any:
         """Look up on the inner transport what we don't have."""
@@ -55,9 +57,21 @@ class Doors(NamedTuple):
 
 
 @cache
-def doors(library: str) -> Doors:  # noqa: C901 - four small classes, which need the library to derive from
+def doors(library: str) -> Doors:  # noqa: C901 - small classes, which need the library to derive from
     """Make the transports for `httpx` or `httpx2`."""
     module = import_module(library)
+
+    class ObservedBytes(module.ByteStream):  # type: ignore[misc, name-defined]
+        """A request's whole body, watched; sync and async transports alike may read it, as they may the caller's."""
+
+        def __init__(self, stream: Any, begin: Callable[[Any], Any]) -> None:
+            self._whole, self._begin = stream, begin
+
+        def __iter__(self) -> Any:
+            return self._begin(iter(self._whole))
+
+        def __aiter__(self) -> Any:
+            return self._begin(aiter(self._whole))
 
     class ObservedStream(module.SyncByteStream):  # type: ignore[misc, name-defined]
         """A byte stream that is watched while its reader reads it."""
@@ -66,7 +80,9 @@ def doors(library: str) -> Doors:  # noqa: C901 - four small classes, which need
             self._stream, self._watch, self._close = stream, watch, close
 
         @classmethod
-        def sent(cls, stream: Any, begin: Callable[[Any], Any]) -> Self:
+        def sent(cls, stream: Any, begin: Callable[[Any], Any]) -> Any:
+            if isinstance(stream, module.ByteStream):
+                return ObservedBytes(stream, begin)
             return cls(stream, begin, _nothing)
 
         @classmethod
@@ -87,7 +103,9 @@ def doors(library: str) -> Doors:  # noqa: C901 - four small classes, which need
             self._stream, self._watch, self._close = stream, watch, close
 
         @classmethod
-        def sent(cls, stream: Any, begin: Callable[[Any], Any]) -> Self:
+        def sent(cls, stream: Any, begin: Callable[[Any], Any]) -> Any:
+            if isinstance(stream, module.ByteStream):
+                return ObservedBytes(stream, begin)
             return cls(stream, begin, _nothing)
 
         @classmethod
@@ -104,8 +122,12 @@ def doors(library: str) -> Doors:  # noqa: C901 - four small classes, which need
     class ObservedTransport(Wrapper, module.BaseTransport):  # type: ignore[misc, name-defined]
         """Wraps a sync transport: calls are observed, all else passes untouched."""
 
+        def __init__(self, inner: Any, exporter: Observer) -> None:
+            are_sent = issubclass(type(inner), module.HTTPTransport)
+            super().__init__(inner, exporter, Streams(ObservedStream.sent, ObservedStream.read, are_sent))
+
         def handle_request(self, request: Any) -> Any:
-            with self._exporter.observe(request, ObservedStream) as observation:
+            with self._exporter.observe(request, self._streams) as observation:
                 return observation.answered(self._inner.handle_request(request))
 
         def __enter__(self) -> Self:
@@ -117,8 +139,8 @@ def doors(library: str) -> Doors:  # noqa: C901 - four small classes, which need
             kind: type[BaseException] | None = None,
             error: BaseException | None = None,
             traceback: TracebackType | None = None,
-        ) -> None:
-            self._inner.__exit__(kind, error, traceback)
+        ) -> Any:
+            return self._inner.__exit__(kind, error, traceback)
 
         def close(self) -> None:
             self._inner.close()
@@ -126,8 +148,12 @@ def doors(library: str) -> Doors:  # noqa: C901 - four small classes, which need
     class AsyncObservedTransport(Wrapper, module.AsyncBaseTransport):  # type: ignore[misc, name-defined]
         """Wraps an async transport: calls are observed, all else passes untouched."""
 
+        def __init__(self, inner: Any, exporter: Observer) -> None:
+            are_sent = issubclass(type(inner), module.AsyncHTTPTransport)
+            super().__init__(inner, exporter, Streams(AsyncObservedStream.sent, AsyncObservedStream.read, are_sent))
+
         async def handle_async_request(self, request: Any) -> Any:
-            with self._exporter.observe(request, AsyncObservedStream) as observation:
+            with self._exporter.observe(request, self._streams) as observation:
                 return observation.answered(await self._inner.handle_async_request(request))
 
         async def __aenter__(self) -> Self:
@@ -139,8 +165,8 @@ def doors(library: str) -> Doors:  # noqa: C901 - four small classes, which need
             kind: type[BaseException] | None = None,
             error: BaseException | None = None,
             traceback: TracebackType | None = None,
-        ) -> None:
-            await self._inner.__aexit__(kind, error, traceback)
+        ) -> Any:
+            return await self._inner.__aexit__(kind, error, traceback)
 
         async def aclose(self) -> None:
             await self._inner.aclose()

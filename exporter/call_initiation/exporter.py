@@ -30,7 +30,7 @@ from prometheus_client import CollectorRegistry
 from call_initiation import catalogue, client, collector, endpoints, otlp
 from call_initiation.agents import Agents
 from call_initiation.aggregate import Aggregate, Labels
-from call_initiation.assessment import Assessor
+from call_initiation.assessment import Assessor, glance
 from call_initiation.catalogue import SCOPE, Metric
 from call_initiation.delivery import Delivered, Delivery, MetricsDelivery, Passing
 from call_initiation.endpoints import Duplicates
@@ -231,20 +231,20 @@ class Exporter:
                 raise SettingsError("tracer_provider", repr(type(provider)), "a TracerProvider of opentelemetry-sdk")
             return self._joined_spans(provider)
         if (connect := collector.spans(exporter)) is None:
-            return Tracing()
+            return Tracing(describe=_described)
         own = TracerProvider(resource=Resource.create(), shutdown_on_exit=False)
         spans: Delivery[ReadableSpan] = self._delivery("spans", connect)
         self._sinks["spans"] = otlp.SpanSink(spans.put, self._latest, lambda: own.resource, __version__)
-        return Tracing(own)
+        return Tracing(own, _described)
 
     def _joined_spans(self, provider: TracerProvider) -> Tracing:
         tracer = provider.get_tracer(SCOPE, __version__)
         if not isinstance(tracer, SdkTracer):  # OTEL_SDK_DISABLED: the provider hands out tracers that do nothing
-            return Tracing()
+            return Tracing(describe=_described)
         spans: Passing[ReadableSpan] = Passing("spans", tracer.span_processor.on_end)
         self._deliveries.append(spans)
         self._sinks["spans"] = otlp.SpanSink(spans.put, self._latest, lambda: provider.resource, __version__)
-        return Tracing(provider)
+        return Tracing(provider, _described)
 
     def _events(
         self, provider: LoggerProvider | None, exporter: LogRecordExporter | None, extra: dict[str, str]
@@ -335,6 +335,11 @@ class Exporter:
             if isinstance(delivery, MetricsDelivery):
                 delivery.start()
         self._listener = None
+
+
+def _described(observation: Observation) -> otlp.Attributes:
+    """Return the attributes that another instrumentation's span can be told of a call that still runs."""
+    return otlp.attributes_so_far(glance(observation))
 
 
 def _check(*, settle: float, capacity: int) -> None:

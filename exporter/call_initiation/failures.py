@@ -2,6 +2,8 @@
 
 Read off the exception's own class names (httpx and httpx2 share them) and off the system errors in its chain of
 causes, so neither library is imported here. Nothing of the exception is kept: it holds the caller's frames.
+
+In doubt a call counts as sent: `not_sent` and `cancelled` are promises that nobody's phone rang.
 """
 
 import errno
@@ -28,13 +30,20 @@ _BY_NAME: Final = {
     "RemoteProtocolError": TransportFailure.CONNECTION_CLOSED,
     "LocalProtocolError": TransportFailure.PROTOCOL,
     "UnsupportedProtocol": TransportFailure.PROTOCOL,
+    "ConnectionTimeoutError": TransportFailure.CONNECT_TIMEOUT,
+    "ServerTimeoutError": TransportFailure.READ_TIMEOUT,
+    "ServerDisconnectedError": TransportFailure.CONNECTION_CLOSED,
+    "ClientProxyConnectionError": TransportFailure.PROXY,
+    "ClientConnectorError": TransportFailure.CONNECTION_FAILED,
+    "ClientOSError": TransportFailure.CONNECTION_RESET,
 }
-"""By the names of httpx's exception classes."""
+"""By the names of httpx's exception classes, then aiohttp's; the first that fits."""
 
-_BEFORE_SENDING: Final = frozenset(
-    {"ConnectTimeout", "PoolTimeout", "ConnectError", "ProxyError", "LocalProtocolError", "UnsupportedProtocol"}
-)
-"""Exceptions that httpx raises only while nothing of the request has been written."""
+_BEFORE_SENDING: Final = frozenset({
+    "ConnectTimeout", "PoolTimeout", "ConnectError", "ProxyError", "LocalProtocolError", "UnsupportedProtocol",
+    "ConnectionTimeoutError", "ClientConnectorError",
+})  # fmt: skip
+"""Exceptions that are raised only while nothing of the request has been written."""
 
 _BY_VERIFY_CODE: Final = {
     9: TransportFailure.CERTIFICATE_EXPIRED,  # X509_V_ERR_CERT_NOT_YET_VALID: outside its time, too
@@ -64,19 +73,25 @@ class Failure:
     kind: TransportFailure
 
 
-def failure_of(error: BaseException, *, is_sent: bool) -> Failure:
+def failure_of(error: BaseException, *, is_sent: bool | None) -> Failure:
     """Judge the exception that ended a call.
 
     Args:
         error: What the inner transport raised.
-        is_sent: Whether the request's body had begun to be sent.
+        is_sent: Whether the request's body had begun to be sent; None where that can't be told.
     """
     if not isinstance(error, Exception):  # asyncio's and trio's cancellation, KeyboardInterrupt, SystemExit
-        outcome = Outcome.AMBIGUOUS if is_sent else Outcome.CANCELLED
+        outcome = Outcome.CANCELLED if is_sent is False else Outcome.AMBIGUOUS
         return Failure(outcome, TransportFailure.CANCELLED)
-    names = {cls.__name__ for cls in type(error).__mro__}
+    names = _names(error)
+    if error.__cause__ is not None and "ClientConnectionError" in (telling := _names(error.__cause__)):
+        names = telling  # httpx-aiohttp says ConnectTimeout of every connection that ends, after the send, too
     is_before = not is_sent and not names.isdisjoint(_BEFORE_SENDING)
     return Failure(Outcome.NOT_SENT if is_before else Outcome.AMBIGUOUS, _kind(error, names))
+
+
+def _names(error: BaseException) -> set[str]:
+    return {cls.__name__ for cls in type(error).__mro__}
 
 
 def _kind(error: Exception, names: set[str]) -> TransportFailure:

@@ -36,13 +36,24 @@ from opentelemetry.util.types import AttributeValue
 
 from call_initiation.aggregate import Distribution, Exemplar, Family, Labels, View
 from call_initiation.catalogue import EVENT_NAME, SCOPE, Kind, Metric
-from call_initiation.events import Attempt, Event, FeedChange, LateChange, SpanIds, StateChange
+from call_initiation.events import Attempt, BodyState, Certainty, Event, FeedChange, LateChange, SpanIds, StateChange
 
 Attributes = dict[str, AttributeValue]
 
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _OK: Final = Status(StatusCode.UNSET)
 _ERROR: Final = Status(StatusCode.ERROR)
+_AFTER_RECORDING: Final = ("call_initiation.duplicate.suspected",)
+_AFTER_READING: Final = (
+    "call_initiation.error.code",
+    "call_initiation.error.category",
+    "call_initiation.response.body",
+)
+_AFTER_JOINING: Final = (
+    "call_initiation.agent.state",
+    "call_initiation.agent.state.source",
+    "call_initiation.agent.state.certainty",
+)
 
 
 def scope(version: str) -> InstrumentationScope:
@@ -74,6 +85,17 @@ def attributes(attempt: Attempt) -> Attributes:
         given["call_initiation.correlation_id"] = refusal.correlation_id
     given |= _agent_attributes(attempt)
     return {name: value for name, value in given.items() if value is not None}
+
+
+def attributes_so_far(attempt: Attempt) -> Attributes:
+    """Return the attributes of a call that still runs: what isn't known before it is recorded is left out."""
+    given = attributes(attempt)
+    unknown = [*_AFTER_RECORDING]
+    if attempt.body is BodyState.UNREAD:
+        unknown += _AFTER_READING
+    if attempt.agent.state.certainty is Certainty.UNKNOWN:
+        unknown += _AFTER_JOINING
+    return {name: value for name, value in given.items() if name not in unknown}
 
 
 def _agent_attributes(attempt: Attempt) -> dict[str, AttributeValue | None]:

@@ -4,11 +4,12 @@ On the caller's path nothing is built that can be built later: a call gets its i
 its span, with every attribute, is made on the recorder's thread once all is known. What runs inside the call (an
 instrumented transport, say) sees our ids as its parent.
 
-Where another instrumentation has already opened the client span of this very request, that span is adopted: our
-attributes are added to it, and no second one is exported.
+Where another instrumentation has already opened the client span of this very request, that span is adopted: no second
+one is exported, and as long as it records, what is known of the call by then is added to it. This alone is worked out
+on the caller's path, for such a span ends with the call.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import Token
 from dataclasses import dataclass
 from typing import Any, Final
@@ -30,6 +31,10 @@ _METHOD_KEYS: Final = ("http.request.method", "http.method")
 _URL_KEYS: Final = ("url.full", "http.url")
 
 
+Describe = Callable[[Any], Mapping[str, AttributeValue]]
+"""An observation → the attributes that can be told of it while its call runs."""
+
+
 @dataclass(slots=True)
 class OpenSpan:
     """A call's span while the call runs.
@@ -41,7 +46,13 @@ class OpenSpan:
 
     ids: SpanIds
     adopted: Span | None = None
+    _attributes: Describe | None = None
     _token: Token[Context] | None = None
+
+    def describe(self, observation: Any) -> None:
+        """Add to an adopted span, as long as it records, what is known of its call."""
+        if self.adopted is not None and self._attributes is not None and self.adopted.is_recording():
+            self.adopted.set_attributes(self._attributes(observation))
 
     def close(self) -> None:
         """Give the caller's context back."""
@@ -57,8 +68,9 @@ class Tracing:
     a call only learns the caller's own span, for exemplars and events.
     """
 
-    def __init__(self, provider: TracerProvider | None = None) -> None:
+    def __init__(self, provider: TracerProvider | None = None, describe: Describe | None = None) -> None:
         self._provider = provider
+        self._describe = describe
 
     def open(self, template: str, url: Any) -> OpenSpan | None:
         """Return the span of a call that starts now, or None where there is none.
@@ -72,7 +84,7 @@ class Tracing:
             return None if self._provider is None else _start(self._provider, f"POST {template}", _NO_PARENT)
         parent = current.get_span_context()
         if current.is_recording() and _is_client_span_of(current, url):
-            return OpenSpan(_ids_of(parent), current)
+            return OpenSpan(_ids_of(parent), current, self._describe)
         if self._provider is None:
             return OpenSpan(_ids_of(parent)) if parent.is_valid else None
         return _start(self._provider, f"POST {template}", parent)
@@ -95,7 +107,7 @@ def _start(provider: TracerProvider, name: str, parent: SpanContext) -> OpenSpan
         trace_state=state.to_header() if state else "",
     )
     token = otel_context.attach(trace.set_span_in_context(NonRecordingSpan(context)))
-    return OpenSpan(ids, None, token)
+    return OpenSpan(ids, _token=token)
 
 
 def _ids_of(context: SpanContext) -> SpanIds:
