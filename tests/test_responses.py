@@ -117,6 +117,7 @@ def test_at_most_sixteen_codes_are_kept() -> None:
         ("a sentence", {"errors": ["a sentence"]}),
         ("of one line now", {"message": "of\none\r\nline\u2028now"}),
         ("call +[number] failed", {"message": "call +33 1 99 00 01 23 failed"}),
+        ("raw line ends", b'{"message":"raw\nline\tends"}'),
         ("upstream connect error", b"upstream connect error\n"),
         ("502 Bad Gateway", b"<!DOCTYPE html><HTML><head><Title lang='en'>502 Bad Gateway</title></head></html>"),
         ("try 'later'", b"<title>try &#39;later&#39;</title>"),
@@ -283,6 +284,12 @@ def test_a_body_of_endless_errors_costs_a_bounded_walk() -> None:
     """The top is read whatever stands beneath; of the rest, as much as the budget allows."""
     errors = [{"errors": [{"errors": ["x"] * 100}] * 100}] * 100
     assert ("top.code",) == refusal({"code": "top.code", "errors": errors}).codes
+
+
+def test_of_endless_errors_the_first_are_kept() -> None:
+    """The walk ends somewhere, but it doesn't begin in the middle."""
+    errors = [{"code": f"e.{number}"} for number in range(1000)]
+    assert tuple(f"e.{number}" for number in range(16)) == refusal({"code": "top", "errors": errors}).codes
 
 
 def test_the_state_of_the_body_is_kept() -> None:

@@ -17,6 +17,8 @@ from typing import Any, Final
 _STEP: Final = 4096
 """How many bytes are fed at once: what precedes a fault in the stream is kept up to the step before."""
 _MOST_LAYERS: Final = 4
+_MOST_FRAMES: Final = 64
+"""How many frames of Zstandard are read: an empty one has eight bytes and costs some microseconds."""
 _ZSTD_WINDOW_LOG: Final = 23
 """8 MiB, the window that a Content-Encoding may ask for at most (RFC 9659, section 3)."""
 
@@ -98,10 +100,12 @@ def _zstandard(package: Any, encoded: bytes) -> Iterator[bytes]:
 
 def _zstd_of_the_standard_library(package: Any, encoded: bytes, limit: int) -> Iterator[bytes]:
     options = {package.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
-    while encoded:  # a frame each
+    for _ in range(_MOST_FRAMES):
         stream = package.ZstdDecompressor(options=options)
         yield stream.decompress(encoded, limit)
         encoded = stream.unused_data
+        if not encoded:
+            break
 
 
 def _installed(*names: str) -> Any:

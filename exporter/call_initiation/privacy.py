@@ -46,8 +46,6 @@ _OPAQUE_MIX: Final = 12
 """How many of them must stand in pieces that mix letters and digits."""
 _READ_AHEAD: Final = 8
 """How many times the limit is read of a long text; the rest can't reach the output unless masks shrink it a lot."""
-_ESCAPE_LENGTH: Final = 64
-"""More than the longest escape takes."""
 
 _SCHEMES: Final = frozenset({"basic", "bearer"})
 _UNSEEN: Final = frozenset(
@@ -135,8 +133,8 @@ def _reading(text: str) -> str:
 
 
 def _severed(text: str) -> str:
-    """Return a text that was cut at its end without what the cut may have gone through: an escape, a word, a number."""
-    text = text[:-_ESCAPE_LENGTH].rpartition(" ")[0]
+    """Return a text that was cut at its end without what the cut may have gone through: a word, a number, an escape."""
+    text = text.rpartition(" ")[0]
     end = len(text)
     while end and not text[end - 1].isalpha():
         end -= 1

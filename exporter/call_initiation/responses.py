@@ -157,7 +157,7 @@ _MESSAGE_KEYS: Final = ("message", "messageWithParams", "error_description", "de
 _CODE_WORD: Final = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)+|[A-Z][A-Z0-9]+")
 _TITLE: Final = re.compile(r"<title[^<>]{0,100}>([^<]{1,1000})", re.IGNORECASE)
 _WRITTEN_CODE: Final = re.compile(
-    r'(?<!\\)"(?:(errorCode)|code|error)"\s{0,20}:\s{0,20}"?(?<=[\s":])([A-Za-z0-9][A-Za-z0-9._-]{0,79})[",}\s]'
+    r'"(?:(errorCode)|code|error)"\s{0,20}:\s{0,20}"?(?<=[\s":])([A-Za-z0-9][A-Za-z0-9._-]{0,79})[",}\s]'
 )
 
 Node = dict[str, Any]
