@@ -13,6 +13,7 @@ The law, for each stage: `recorded == exported + pending + sum(dropped)`, exactl
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event as Flag
 from threading import Lock, Thread, current_thread
@@ -106,7 +107,7 @@ class Recorder:
 
     def submit(self, observation: Observation) -> None:
         """Take a finished observation."""
-        if self._is_closed or len(self._attempts) >= self._capacity:
+        if self._is_closed or len(self._attempts) + len(self._unfinished) >= self._capacity:
             self._refused.append(("attempts", "closed" if self._is_closed else "queue_full"))
             return
         self._attempts.append(observation)
@@ -131,7 +132,7 @@ class Recorder:
 
     def flush(self, timeout: float) -> bool:
         """Record all that waits, settled or not; tell whether it was done within `timeout` seconds."""
-        if self._thread is None or self._thread is current_thread():
+        if self._is_closed or self._thread in (None, current_thread()):
             return True
         done = Flag()
         self._flushes.append(done)
@@ -175,8 +176,10 @@ class Recorder:
     def _start(self) -> None:
         with self._lock:
             if self._thread is None:
-                self._thread = Thread(target=self._run, name="call-initiation-recorder", daemon=True)
-                self._thread.start()
+                thread = Thread(target=self._run, name="call-initiation-recorder", daemon=True)
+                with suppress(RuntimeError):  # no thread can be had now: the next call tries again
+                    thread.start()
+                    self._thread = thread
 
     # -- the recorder's thread ------------------------------------------------------------------------------------
 
@@ -188,29 +191,39 @@ class Recorder:
             self.turn(monotonic(), everything=flushes > 0)
             for _ in range(flushes):
                 self._flushes.popleft().set()
+        while self._flushes:  # asked for while we were being closed
+            self._flushes.popleft().set()
 
     def turn(self, now: float, *, everything: bool = False) -> None:
         """Apply every update that waits, and record every call that has settled (or every one)."""
         with self._lock:
             self._count_refused()
         pause = _Pause()
-        while self._updates:
-            self._take_update()
+        while self._take_update():
             pause.give_way()
         for _ in range(len(self._unfinished)):
             self._take_attempt(self._unfinished, now, everything=everything)
             pause.give_way()
-        while self._attempts and (everything or self._attempts[0].finished + self._settle <= now):
+        while self._has_settled(now, everything=everything):
             self._take_attempt(self._attempts, now, everything=everything)
             pause.give_way()
         while self._faults:
             self._tell_fault(self._faults.popleft())
-        self._tidy()
+        try:
+            self._tidy()
+        except Exception:  # noqa: BLE001 - a fault of ours must not stop the recorder
+            self._tell_fault("tidy")
 
-    def _take_update(self) -> None:
+    def _has_settled(self, now: float, *, everything: bool) -> bool:
+        """Look under the lock, for `close` may empty the queue at any moment."""
+        with self._lock:
+            return bool(self._attempts) and (everything or self._attempts[0].finished + self._settle <= now)
+
+    def _take_update(self) -> bool:
+        """Apply the first update that waits; tell whether there was one."""
         with self._lock:
             if not self._updates:
-                return
+                return False
             update = self._updates.popleft()
             self._in_hand["updates"] += 1
         try:
@@ -221,6 +234,7 @@ class Recorder:
             self._settle_account("updates", "internal_error")
         else:
             self._settle_account("updates")
+        return True
 
     def _take_attempt(self, queue: deque[Observation], now: float, *, everything: bool) -> None:
         with self._lock:
