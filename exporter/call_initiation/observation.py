@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from time import monotonic, perf_counter_ns, time_ns
 from types import TracebackType
-from typing import Any, Final, ParamSpec, Protocol, Self, TypeVar
+from typing import Any, Final, Protocol, Self
 
 from call_initiation.endpoints import Endpoint
 from call_initiation.events import BodyState, Outcome, TransportFailure
@@ -21,9 +21,6 @@ KEPT_BODY: Final = 65_536
 
 _FIRST_ERROR: Final = 400
 _UNJUDGED: Final = Failure(Outcome.AMBIGUOUS, TransportFailure.OTHER)
-
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
 
 
 class Body:
@@ -201,48 +198,66 @@ class Observation:
         self.response_headers: Any = None
         self.body: Body | None = None
         self.failure: Failure | None = None
-        self.span: OpenSpan | None = None
-        if tracing is not None:
-            self.span = self._guarded("tracing", tracing.open, endpoint.template, request.url)
+        self.span = None if tracing is None else self._span(tracing)
         self.started_at = time_ns()
         self.started_ns = perf_counter_ns()
 
     def __enter__(self) -> Self:
         """Watch for the moment at which the request's body begins to be sent."""
-        self._guarded("observe", self._watch_request)
+        try:
+            self._watched = self._streams.sent(self._stream, self._begin)
+            self._request.stream = self._watched
+        except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
+            self._recording.fault("observe")
         return self
 
     def answered(self, response: Any) -> Any:
         """Note the answer's headers and set a watch on its body; return the same response."""
         self.duration = (perf_counter_ns() - self.started_ns) / 1e9
-        self._guarded("observe", self._watch_answer, response)
+        try:
+            self._note(response)
+        except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
+            self._recording.fault("observe")
         return response
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Give the request back as it was and hand the observation to the recorder."""
-        self._guarded("observe", self._give_back)
         if error is not None:
-            self.duration = (perf_counter_ns() - self.started_ns) / 1e9
-            self.failure = _UNJUDGED
-            self._guarded("observe", self._judge, error)
+            self._judge(error)
         if self.span is not None:
-            self._guarded("tracing", self.span.close)
-            self.describe()
-        self.finished = monotonic()
-        self._guarded("submit", self._recording.submit, self)
+            self._leave(self.span)
+        try:
+            self._give_back()
+            self.finished = monotonic()
+            self._recording.submit(self)
+        except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
+            self._recording.fault("submit")
 
     def describe(self) -> None:
         """Tell another instrumentation's span of this call, where there is one, what is known by now."""
-        if self.span is not None and self.span.adopted is not None:
-            self._guarded("tracing", self.span.describe, self)
+        try:
+            if self.span is not None:
+                self.span.describe(self)
+        except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
+            self._recording.fault("tracing")
 
-    def _watch_request(self) -> None:
-        self._watched = self._streams.sent(self._stream, self._begin)
-        self._request.stream = self._watched
+    def _span(self, tracing: Tracing) -> OpenSpan | None:
+        try:
+            return tracing.open(self.endpoint.template, self.url)
+        except Exception:  # noqa: BLE001 - a dialer's own sampler may fail; the call is recorded without a span
+            self._recording.fault("tracing")
+            return None
 
-    def _watch_answer(self, response: Any) -> None:
+    def _leave(self, span: OpenSpan) -> None:
+        try:
+            span.close()
+        except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
+            self._recording.fault("tracing")
+        self.describe()
+
+    def _note(self, response: Any) -> None:
         self._streams.are_sent = self.sent_ns is not None
         self.status_code = response.status_code
         self.response_headers = response.headers
@@ -262,22 +277,18 @@ class Observation:
         del self._request, self._stream, self._watched
 
     def _judge(self, error: BaseException) -> None:
+        self.duration = (perf_counter_ns() - self.started_ns) / 1e9
         is_sent = self.sent_ns is not None
-        self.failure = failure_of(error, is_sent=is_sent if is_sent or self._streams.are_sent else None)
+        try:
+            self.failure = failure_of(error, is_sent=is_sent if is_sent or self._streams.are_sent else None)
+        except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
+            self.failure = _UNJUDGED
+            self._recording.fault("observe")
 
     def _begin(self, stream: Any) -> Any:
         if self.sent_ns is None:
             self.sent_ns = perf_counter_ns()
         return stream
-
-    def _guarded(
-        self, stage: str, step: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
-    ) -> Result | None:
-        try:
-            return step(*args, **kwargs)
-        except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
-            self._recording.fault(stage)
-            return None
 
 
 class Unobserved:
