@@ -30,6 +30,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from heapq import heapify, heappop, heappush
 from itertools import islice
 from math import inf, isfinite
@@ -138,7 +139,7 @@ class _History:
 
     __slots__ = (
         "confirmed", "epoch", "expiry", "folded", "label", "needs_feed",
-        "sends", "since", "source", "times", "tolds", "until",
+        "sends", "since", "source", "times", "tolds", "until", "whole",
     )  # fmt: skip
 
     def __init__(self, epoch: int) -> None:
@@ -154,9 +155,11 @@ class _History:
         self.needs_feed = False
         self.expiry = inf  # when the directory looks whether the caller's word has grown too old
         self.sends: tuple[float, ...] = ()
+        self.whole: _Composed | None = None  # what all changes make: most questions are about now
 
     def add(self, at: float, told: _Told) -> bool:
         """Put one telling in its place; say whether it was a new one."""
+        self.whole = None
         first, end = bisect_left(self.times, at), bisect_right(self.times, at)
         if told in self.tolds[first:end]:
             return False
@@ -172,7 +175,15 @@ class _History:
     def as_of(self, sent: float) -> _Composed | None:
         """Return the state strictly before `sent`, or None where nothing is known or kept of that time."""
         count = bisect_left(self.times, sent)
-        return None if count < max(1, self.folded) else self.compose(count)
+        if count < max(1, self.folded):
+            return None
+        return self.compose(count) if count < len(self.times) else self.latest()
+
+    def latest(self) -> _Composed:
+        """Return the state that all changes make."""
+        if self.whole is None:
+            self.whole = self.compose(len(self.times))
+        return self.whole
 
     def values(self, sent: float) -> tuple[Any, ...] | None:
         """Return the parts strictly before `sent`, or None."""
@@ -401,12 +412,11 @@ class Agents:
         is_fed = history.confirmed <= sent <= history.until or not composed.needs_feed
         is_known = is_fed and not composed.is_doubtful and now <= composed.word_at + self._max_age
         certainty = Certainty.KNOWN if is_known else Certainty.STALE
-        parts = dict(zip(_PARTS, composed.values, strict=True))
-        return AgentState(**parts, since=composed.since, source=composed.source, certainty=certainty)
+        return _stated(composed.values, composed.since, composed.source, certainty)
 
     def _relabel(self, agent_id: str, history: _History, at: float) -> StateChange | None:
         """Bring an agent's current word and the count of words up to date; return the change of the word, if any."""
-        composed = history.compose(len(history.times))
+        composed = history.latest()
         now = max(self._now, history.times[-1])
         state = self._state(history, composed, inf, now)
         before, after = history.label, label(state)
@@ -433,6 +443,12 @@ class Agents:
         if len(self._ageing) > 2 * self._limit:
             self._ageing = [(kept.expiry, key) for key, kept in self._histories.items() if kept.expiry < inf]
             heapify(self._ageing)
+
+
+@lru_cache(maxsize=1024)  # the same agents call again and again
+def _stated(values: tuple[Any, ...], since: float, source: StateSource, certainty: Certainty) -> AgentState:
+    parts = dict(zip(_PARTS, values, strict=True))
+    return AgentState(**parts, since=since, source=source, certainty=certainty)
 
 
 class ClockSkew:

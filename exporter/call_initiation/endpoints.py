@@ -134,6 +134,10 @@ _SHAPES: Final = (
 """What gives a shape away: any one of these properties; the first shape wins. `CallCommand` is an SDK model, too."""
 
 _SIX_DIGITS: Final = re.compile(r"(?:\d\D*){6}")
+_UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+
+# Numbers stay as they are written: a phone number is no quantity, and `int` refuses more than 4,300 digits.
+_DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 
 
 def payload(content: bytes | None) -> Payload:
@@ -145,14 +149,14 @@ def payload(content: bytes | None) -> Payload:
     if not content or len(content) > MAX_PAYLOAD:
         return _UNREADABLE
     try:
-        # Numbers stay as they are written: a phone number is no quantity, and `int` refuses more than 4,300 digits.
-        document = json.loads(content, parse_int=str, parse_float=str, parse_constant=str)
+        document = _DECODER.decode(content.decode(json.detect_encoding(content), "surrogatepass"))
     except (ValueError, RecursionError):
         return _UNREADABLE
+    fields, caller = _object(document), _at(document, "from")
     return Payload(
-        shape=_shape(_object(document)),
-        agent_id=_id(_at(document, "from", "agentId")) or _id(_at(document, "from", "id")),
-        destinations=tuple(islice(_destinations(_object(document)), _MAX_DESTINATIONS)),
+        shape=_shape(fields),
+        agent_id=_id(_at(caller, "agentId")) or _id(_at(caller, "id")),
+        destinations=tuple(islice(_destinations(fields), _MAX_DESTINATIONS)),
         numbers=_numbers(document),
     )
 
@@ -164,27 +168,35 @@ def _shape(fields: dict[str, Any]) -> PayloadShape:
 
 def _destinations(fields: dict[str, Any]) -> Iterator[str]:
     """Yield whom a body calls, as written, in whichever shape."""
-    yield from _texts(fields.get(name) for name in ("phoneNumber", "callQueueId", "callUserId", "callNumber"))
+    for name in ("phoneNumber", "callQueueId", "callUserId", "callNumber"):
+        if name in fields:
+            yield from _texts((fields[name],))
     for participant in _items(fields.get("participants")):
         yield from _texts(_at(participant, name) for name in ("address", "userId", "queueId"))
     yield from _texts(_items(fields.get("conversationIds")))
-    yield from _texts(_at(callee, "address", "phoneNumber") for callee in _items(fields.get("to")))
+    for callee in _items(fields.get("to")):
+        yield from _texts((_at(callee, "address", "phoneNumber"),))
 
 
 def _numbers(document: object) -> tuple[str, ...]:
-    """Return the texts that may hold a phone number, each once."""
-    distinct = dict.fromkeys(text for text in _texts(_walk(document)) if _SIX_DIGITS.search(text))
-    return tuple(islice(distinct, _MAX_NUMBERS))
+    """Return the texts that may hold a phone number, each once; an id of the API's isn't one."""
+    may_be = (text for text in _leaves(document) if _SIX_DIGITS.search(text))
+    return tuple(islice(dict.fromkeys(text for text in may_be if not _UUID.fullmatch(text)), _MAX_NUMBERS))
 
 
-def _walk(document: object) -> Iterator[object]:
-    """Yield everything in a document in its order, properties' names too; without recursion, for bodies may be deep."""
+def _leaves(document: object) -> list[str]:
+    """Return every text in a document in its order, properties' names too; no recursion, for bodies may be deep."""
+    found: list[str] = []
     waiting = [document]
     while waiting:
         one = waiting.pop()
-        yield one
-        waiting += reversed([part for pair in _object(one).items() for part in pair])
-        waiting += reversed(_items(one))
+        if isinstance(one, str):
+            found.append(one)
+        elif isinstance(one, dict):
+            waiting += [part for pair in reversed(_object(one).items()) for part in reversed(pair)]
+        elif isinstance(one, list):
+            waiting += reversed(_items(one))
+    return found
 
 
 def _texts(values: Iterable[object]) -> Iterator[str]:
@@ -245,6 +257,8 @@ def told(extension: object) -> tuple[str | None, AgentState | None]:
         The agent's id and its state, each None where it isn't said. The caller is the state's source.
     """
     state = _at(extension, "agent_state")
+    if state is None:
+        return _id(_at(extension, "agent_id")), None
     if isinstance(state, AgentState):
         state = {name: getattr(state, name) for name in (*_CHECKS, "since", "certainty")}
     return _id(_at(extension, "agent_id")), _state(_object(state))

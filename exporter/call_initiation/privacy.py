@@ -16,7 +16,7 @@ what comes out is printable and of one line; work grows linearly with the text a
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from html.entities import html5
@@ -171,15 +171,14 @@ def _shares_part(word: str, secrets: str, width: int) -> bool:
     return False
 
 
-def _holds_part(found: str, number: str, width: int) -> bool:
-    """Whether digits hold so many digits in a row of a number (all of them, if the number is shorter)."""
+def _parts(number: str, width: int) -> Iterator[str]:
+    """Yield every part of so many digits in a row of a number (all of it, if it is shorter)."""
     width = min(width, len(number))
     for at in range(len(number) - width + 1):
         part = number[at : at + width]
         # One digit over and over tells nothing: made-up ids are full of zeros.
-        if part in found and (part.count(part[0]) < width or width == len(number)):
-            return True
-    return False
+        if part.count(part[0]) < width or width == len(number):
+            yield part
 
 
 class Mask:
@@ -190,14 +189,18 @@ class Mask:
         numbers: Phone numbers in any spelling; shorter ones than three digits are ignored.
     """
 
-    __slots__ = ("_numbers", "_secrets", "_width")
+    __slots__ = ("_long_parts", "_secrets", "_short_parts", "_width")
 
     def __init__(self, secrets: Iterable[str] = (), numbers: Iterable[str] = ()) -> None:
         words = (word for secret in secrets for word in _reading(secret).split() if word.lower() not in _SCHEMES)
         known = [word for word in words if len(word) >= _SHORTEST_SECRET]
         self._secrets = "\n".join(known)
         self._width = min([_SECRET_PART, *map(len, known)])
-        self._numbers = tuple(number for number in map(digits, numbers) if len(number) >= 3)  # noqa: PLR2004
+        found = [number for number in map(digits, numbers) if len(number) >= 3]  # noqa: PLR2004
+        self._short_parts = [part for number in found for part in _parts(number, _NUMBER_PART)]
+        self._long_parts = [
+            part for number in found if len(number) >= _NUMBER_LENGTH for part in _parts(number, _NUMBER_LENGTH)
+        ]
 
     def text(self, text: str, limit: int = 1000) -> str:
         """Return a text of one line and at most `limit` characters that is fit to leave the process."""
@@ -265,16 +268,14 @@ class Mask:
         found = _only_digits(run)
         if len(found) >= _NUMBER_LENGTH:
             return True
-        return any(_holds_part(found, number, _NUMBER_PART) for number in self._numbers)
+        return any(part in found for part in self._short_parts)
 
     def _tells_number(self, text: str) -> bool:
         """Whether a known number can be read from all the digits of a text, whatever stands between them."""
         found = _only_digits(text)
         if len(found) < _NUMBER_LENGTH:
             return False
-        return any(
-            _holds_part(found, number, _NUMBER_LENGTH) for number in self._numbers if len(number) >= _NUMBER_LENGTH
-        )
+        return any(part in found for part in self._long_parts)
 
 
 class LabelCap:
