@@ -9,11 +9,12 @@ for half a minute at its end, which is why they aren't used.
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import Enum
 from threading import Event as Flag
 from threading import Lock, Thread
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, assert_never
 
 from opentelemetry import context as otel_context
 
@@ -74,6 +75,11 @@ class Delivery(Generic[Record]):
         self._is_closed = False
         self._export: Callable[[Sequence[Record]], Delivered] | None = None
 
+    def start(self) -> None:
+        """Begin to export, before the first record; an interpreter on its way out (Python 3.12) starts no threads."""
+        with self._lock:
+            self._start()
+
     def put(self, record: Record) -> None:
         """Take a record; never waits for the exporter."""
         with self._lock:
@@ -84,9 +90,7 @@ class Delivery(Generic[Record]):
             if len(self._waiting) + self._in_hand > self._capacity:
                 self._waiting.popleft()
                 self._dropped["queue_full"] += 1
-            if self._thread is None:
-                self._thread = Thread(target=self._run, name=f"call-initiation-{self.stage}", daemon=True)
-                self._thread.start()
+            self._start()
         if len(self._waiting) >= self._batch:
             self._wake.set()
 
@@ -122,6 +126,13 @@ class Delivery(Generic[Record]):
             recorded = self._exported + pending + sum(dropped.values())
             return Ledger(recorded=recorded, exported=self._exported, pending=pending, dropped=dropped)
 
+    def _start(self) -> None:
+        if self._thread is None:
+            thread = Thread(target=self._run, name=f"call-initiation-{self.stage}", daemon=True)
+            with suppress(RuntimeError):  # no thread can be had now: the next record tries again
+                thread.start()
+                self._thread = thread
+
     def _run(self) -> None:
         otel_context.attach(otel_context.set_value("suppress_instrumentation", True))  # noqa: FBT003 - a context value; our own exports are no calls of the dialer's
         while not self._is_closed:
@@ -150,6 +161,8 @@ class Delivery(Generic[Record]):
                     self._dropped["refused"] += len(batch)
                 case Delivered.NOT_NOW:
                     self._waiting.extendleft(reversed(batch))
+                case _:
+                    assert_never(delivered)
         return delivered is not Delivered.NOT_NOW
 
     def _try(self, batch: Sequence[Record]) -> Delivered:
@@ -214,17 +227,13 @@ class MetricsDelivery:
         self._interval = interval
         self.reset()
 
-    def hurry(self) -> None:
-        """Export without waiting for the interval."""
-        self._wake.set()
-
     def reset(self) -> None:
         """Begin anew with no thread, as a forked child must."""
+        self._lock = Lock()
         self._thread: Thread | None = None
         self._wake = Flag()
-        self._done = Flag()
+        self._flushes: deque[Flag] = deque()
         self._is_closed = False
-        self._lock = Lock()
         self._tally: Counter[Delivered] = Counter()
 
     def start(self) -> None:
@@ -234,13 +243,18 @@ class MetricsDelivery:
                 self._thread = Thread(target=self._run, name="call-initiation-metrics", daemon=True)
                 self._thread.start()
 
-    def flush(self, timeout: float) -> bool:
-        """Export now; tell whether it was done within `timeout` seconds."""
-        if self._thread is None:
-            return True
-        self._done.clear()
+    def hurry(self) -> None:
+        """Export without waiting for the interval."""
         self._wake.set()
-        return self._done.wait(timeout)
+
+    def flush(self, timeout: float) -> bool:
+        """Export what stands now; tell whether it was done within `timeout` seconds."""
+        if self._thread is None or not self._thread.is_alive():
+            return True
+        done = Flag()
+        self._flushes.append(done)
+        self._wake.set()
+        return done.wait(timeout)
 
     def close(self, timeout: float) -> None:
         """Export a last time, if `timeout` seconds suffice. The thread is left to its fate."""
@@ -249,23 +263,29 @@ class MetricsDelivery:
 
     def ledger(self) -> Ledger:
         """Return the accounts: one record for each export."""
-        dropped = {delivered.value: self._tally[delivered] for delivered in (Delivered.NOT_NOW, Delivered.NEVER)}
+        with self._lock:
+            tally = self._tally.copy()
+        dropped = {delivered.value: tally[delivered] for delivered in (Delivered.NOT_NOW, Delivered.NEVER)}
         return Ledger(
-            recorded=sum(self._tally.values()),
-            exported=self._tally[Delivered.YES],
+            recorded=sum(tally.values()),
+            exported=tally[Delivered.YES],
             dropped={reason: count for reason, count in dropped.items() if count},
         )
 
     def _run(self) -> None:
         otel_context.attach(otel_context.set_value("suppress_instrumentation", True))  # noqa: FBT003 - as above
-        while True:
+        is_last = False
+        while not is_last:
             self._wake.wait(self._interval)
             self._wake.clear()
-            is_last = self._is_closed
-            self._tally[self._tried()] += 1
-            self._done.set()
-            if is_last:
-                return
+            is_last, flushes = self._is_closed, len(self._flushes)
+            delivered = self._tried()
+            with self._lock:
+                self._tally[delivered] += 1
+            for _ in range(flushes):
+                self._flushes.popleft().set()
+        while self._flushes:  # asked for while we were being closed
+            self._flushes.popleft().set()
 
     def _tried(self) -> Delivered:
         try:
