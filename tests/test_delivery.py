@@ -49,9 +49,10 @@ class Collector:
             raise answer
         return answer
 
-    def export_metrics(self) -> Delivered:
-        """Take the metrics."""
-        return self.export([])
+    def connect_metrics(self) -> Callable[[], Delivered]:
+        """Count the connections."""
+        self.connections += 1
+        return lambda: self.export([])
 
 
 def delivery(collector: Collector, capacity: int = 100, batch: int = 10, interval: float = NEVER) -> Delivery[int]:
@@ -269,7 +270,7 @@ def test_our_own_exports_are_not_instrumented() -> None:
     spans.put(1)
     assert spans.flush(SOON)
     spans.close(SOON)
-    metrics = MetricsDelivery(export, NEVER)
+    metrics = MetricsDelivery(lambda: export, NEVER)
     metrics.start()
     assert metrics.flush(SOON)
     metrics.close(SOON)
@@ -334,6 +335,7 @@ def test_passing_on_keeps_accounts_and_lets_faults_through() -> None:
     with pytest.raises(OSError, match="broken"):
         passing.put(2)
     assert ([1], Ledger(recorded=2, exported=1, dropped={"internal_error": 1})) == (taken, accounts(passing))
+    passing.start()
     passing.hurry()
     assert passing.flush(NEVER)
     passing.close(NEVER)
@@ -347,7 +349,7 @@ def test_passing_on_keeps_accounts_and_lets_faults_through() -> None:
 def test_metrics_go_at_the_interval_and_once_more_at_the_end() -> None:
     """The last export is waited for."""
     collector = Collector()
-    metrics = MetricsDelivery(collector.export_metrics, 0.01)
+    metrics = MetricsDelivery(collector.connect_metrics, 0.01)
     metrics.start()
     metrics.start()
     assert collector.was_asked.wait(SOON)
@@ -363,7 +365,7 @@ def test_metrics_go_at_the_interval_and_once_more_at_the_end() -> None:
 def test_each_export_of_metrics_is_accounted_for(caplog: pytest.LogCaptureFixture) -> None:
     """By what became of it; one that fails is no record lost, for the next one holds it all."""
     collector = Collector(YES, NOT_NOW, REFUSED, ValueError("secret"))
-    metrics = MetricsDelivery(collector.export_metrics, NEVER)
+    metrics = MetricsDelivery(collector.connect_metrics, NEVER)
     metrics.start()
     for _ in range(4):
         assert metrics.flush(SOON)
@@ -377,7 +379,7 @@ def test_a_flush_of_metrics_exports_what_stands_now() -> None:
     """An export that was under way before holds older numbers, and doesn't count as done."""
     collector = Collector()
     collector.may_answer.clear()
-    metrics = MetricsDelivery(collector.export_metrics, NEVER)
+    metrics = MetricsDelivery(collector.connect_metrics, NEVER)
     metrics.start()
     metrics.hurry()
     assert collector.was_asked.wait(SOON)
@@ -392,7 +394,7 @@ def test_a_black_hole_does_not_hold_up_the_end_of_metrics() -> None:
     """Nor does a flush wait for a thread that is leaving, has gone, or was never there."""
     collector = Collector()
     collector.may_answer.clear()
-    metrics = MetricsDelivery(collector.export_metrics, NEVER)
+    metrics = MetricsDelivery(collector.connect_metrics, NEVER)
     assert metrics.flush(NEVER)
     metrics.start()
     began = monotonic()
@@ -414,9 +416,9 @@ def test_a_black_hole_does_not_hold_up_the_end_of_metrics() -> None:
 
 
 def test_a_reset_of_metrics_begins_anew() -> None:
-    """A child starts a thread of its own; after the end there is none."""
+    """A child has a thread and a connection of its own; after the end there is none."""
     collector = Collector()
-    metrics = MetricsDelivery(collector.export_metrics, NEVER)
+    metrics = MetricsDelivery(collector.connect_metrics, NEVER)
     metrics.start()
     assert metrics.flush(SOON)
     parents = metrics._thread
@@ -426,8 +428,9 @@ def test_a_reset_of_metrics_begins_anew() -> None:
     metrics.start()
     assert metrics.flush(SOON)
     assert parents is not metrics._thread
+    assert 2 == collector.connections
     metrics.close(SOON)
-    closed = MetricsDelivery(collector.export_metrics, NEVER)
+    closed = MetricsDelivery(collector.connect_metrics, NEVER)
     closed.close(NEVER)
     closed.start()
     assert Ledger() == accounts(closed)

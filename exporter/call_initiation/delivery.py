@@ -187,6 +187,9 @@ class Passing(Generic[Record]):
         """Begin anew with nothing recorded."""
         self._tally: Counter[bool] = Counter()
 
+    def start(self) -> None:
+        """Do nothing: the pipeline is the dialer's to start."""
+
     def put(self, record: Record) -> None:
         """Pass a record on."""
         is_passed = False
@@ -217,13 +220,13 @@ class MetricsDelivery:
     """Exports the metrics at an interval, and once more at the end.
 
     Args:
-        export: Takes a snapshot and exports it; tells what became of it.
+        connect: Makes the function that exports a snapshot, on first use and anew in a forked child.
         interval: Seconds between exports.
     """
 
-    def __init__(self, export: Callable[[], Delivered], interval: float) -> None:
+    def __init__(self, connect: Callable[[], Callable[[], Delivered]], interval: float) -> None:
         self.stage = "metrics"
-        self._export = export
+        self._connect = connect
         self._interval = interval
         self.reset()
 
@@ -235,6 +238,7 @@ class MetricsDelivery:
         self._flushes: deque[Flag] = deque()
         self._is_closed = False
         self._tally: Counter[Delivered] = Counter()
+        self._export: Callable[[], Delivered] | None = None
 
     def start(self) -> None:
         """Begin to export."""
@@ -289,6 +293,8 @@ class MetricsDelivery:
 
     def _tried(self) -> Delivered:
         try:
+            if self._export is None:
+                self._export = self._connect()
             return self._export()
         except Exception as error:  # noqa: BLE001 - an exporter's fault is counted, and goes no further
             _logger.warning("exporting metrics failed: %s", type(error).__name__)

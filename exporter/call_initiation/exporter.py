@@ -8,7 +8,7 @@ import atexit
 import logging
 import os
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from secrets import token_bytes
 from time import monotonic, perf_counter_ns, time_ns
@@ -97,6 +97,7 @@ class Exporter:
         self._sinks: dict[str, Sink] = {"metrics": self.aggregate}
         self._deliveries: list[Delivery[Any] | Passing[Any] | MetricsDelivery] = []
         self._latest = otlp.LatestAttributes()
+        self._resource, self._since = Resource.create(), time_ns()
         self._tracing = self._spans(tracer_provider, span_exporter)
         self._events(logger_provider, log_record_exporter, event_attributes or {})
         self._metrics(meter_provider, metric_exporter)
@@ -116,6 +117,8 @@ class Exporter:
         self._at_exit = _weakly(self, "close")
         atexit.register(self._at_exit)
         os.register_at_fork(after_in_child=_weakly(self, "_after_fork"))
+        for delivery in self._deliveries:
+            delivery.start()
         self._listener = self._listen(prometheus_address, prometheus_port)
 
     # -- for the dialer ---------------------------------------------------------------------------------------------
@@ -232,10 +235,9 @@ class Exporter:
             return self._joined_spans(provider)
         if (connect := collector.spans(exporter)) is None:
             return Tracing(describe=_described)
-        own = TracerProvider(resource=Resource.create(), shutdown_on_exit=False)
         spans: Delivery[ReadableSpan] = self._delivery("spans", connect)
-        self._sinks["spans"] = otlp.SpanSink(spans.put, self._latest, lambda: own.resource, __version__)
-        return Tracing(own, _described)
+        self._sinks["spans"] = otlp.SpanSink(spans.put, self._latest, lambda: self._resource, __version__)
+        return Tracing(TracerProvider(resource=self._resource, shutdown_on_exit=False), _described)
 
     def _joined_spans(self, provider: TracerProvider) -> Tracing:
         tracer = provider.get_tracer(SCOPE, __version__)
@@ -254,10 +256,10 @@ class Exporter:
             self._deliveries.append(passing)
             self._sinks["events"] = otlp.EventSink(passing.put, self._latest, extra)
         elif (connect := collector.events(exporter)) is not None:
-            resource, scope = Resource.create(), otlp.scope(__version__)
+            scope = otlp.scope(__version__)
             events: Delivery[ReadableLogRecord] = self._delivery("events", connect)
             self._sinks["events"] = otlp.EventSink(
-                lambda record: events.put(otlp.readable(record, resource, scope)), self._latest, extra
+                lambda record: events.put(otlp.readable(record, self._resource, scope)), self._latest, extra
             )
 
     def _metrics(self, provider: MeterProvider | None, exporter: MetricExporter | None) -> None:
@@ -267,20 +269,21 @@ class Exporter:
             self._metrics_delivery(connect)
 
     def _metrics_delivery(self, connect: collector.Connect[MetricsData]) -> None:
-        view = otlp.MetricsView(collector.temporality(), Resource.create(), __version__, time_ns())
-        connected: list[collector.Export[MetricsData]] = []
+        temporality = collector.temporality()
 
-        def export() -> Delivered:
-            if not connected:
-                connected.append(connect())
-            delivered = connected[0](view.data(self.aggregate.snapshot(), time_ns()))
-            if delivered is Delivered.YES:
-                view.delivered()
-            return delivered
+        def connected() -> Callable[[], Delivered]:
+            export = connect()
+            view = otlp.MetricsView(temporality, self._resource, __version__, self._since)
 
-        delivery = MetricsDelivery(export, collector.limits().metrics_interval)
-        self._deliveries.append(delivery)
-        delivery.start()
+            def exported() -> Delivered:
+                delivered = export(view.data(self.aggregate.snapshot(), time_ns()))
+                if delivered is Delivered.YES:
+                    view.delivered()
+                return delivered
+
+            return exported
+
+        self._deliveries.append(MetricsDelivery(connected, collector.limits().metrics_interval))
 
     def _delivery(self, stage: str, connect: collector.Connect[Any]) -> Delivery[Any]:
         limits = collector.limits()
@@ -328,12 +331,14 @@ class Exporter:
 
     def _after_fork(self) -> None:
         """In a forked child: threads, locks and counts of its own; what the parent holds is the parent's to export."""
+        if self._is_closed:
+            return
+        self._resource, self._since = Resource.create(), time_ns()
         self.aggregate.reset()
         self._recorder.reset()
         for delivery in self._deliveries:
             delivery.reset()
-            if isinstance(delivery, MetricsDelivery):
-                delivery.start()
+            delivery.start()
         self._listener = None
 
 
