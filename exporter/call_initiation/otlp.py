@@ -9,7 +9,7 @@ sampler. A span that another instrumentation opened is never exported a second t
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Final, assert_never
+from typing import Final, assert_never, cast
 
 from opentelemetry import trace
 from opentelemetry._logs import LogRecord, SeverityNumber
@@ -43,6 +43,8 @@ Attributes = dict[str, AttributeValue]
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _OK: Final = Status(StatusCode.UNSET)
 _ERROR: Final = Status(StatusCode.ERROR)
+_NOT_KEPT: Final = cast("float", None)
+"""For a histogram's extremes: infinities would be sent, and None isn't; the SDK's type has no word for that."""
 _AFTER_RECORDING: Final = ("call_initiation.duplicate.suspected",)
 _AFTER_READING: Final = (
     "call_initiation.error.code",
@@ -186,7 +188,7 @@ class SpanSink:
             case Attempt():
                 if (span := span_of(event, self._latest.of(event), self._resource(), self._scope)) is not None:
                     self._deliver(span)
-            case StateChange() | LateChange() | FeedChange():
+            case StateChange() | LateChange() | FeedChange() | NotificationTaken() | LegFailure() | SkewChange():
                 pass
             case _:
                 assert_never(event)
@@ -211,7 +213,7 @@ class EventSink:
             case Attempt():
                 if event.is_failure:
                     self._deliver(record_of(event, {**self._latest.of(event), **self._extra}))
-            case StateChange() | LateChange() | FeedChange():
+            case StateChange() | LateChange() | FeedChange() | NotificationTaken() | LegFailure() | SkewChange():
                 pass
             case _:
                 assert_never(event)
@@ -290,8 +292,8 @@ class MetricsView:
             sum=distribution.total - total,
             bucket_counts=since,
             explicit_bounds=metric.buckets,
-            min=float("inf"),
-            max=float("-inf"),
+            min=_NOT_KEPT,
+            max=_NOT_KEPT,
             exemplars=_exemplars([exemplar for _, exemplar in sorted(distribution.exemplars.items())]),
         )
 
@@ -336,7 +338,8 @@ def _parent(ids: SpanIds) -> SpanContext | None:
 
 
 def _log_context(ids: SpanIds | None) -> Context:
-    return Context() if ids is None else trace.set_span_in_context(NonRecordingSpan(_context(ids)), Context())
+    span = trace.INVALID_SPAN if ids is None else NonRecordingSpan(_context(ids))
+    return trace.set_span_in_context(span, Context())
 
 
 def _iso(seconds: float) -> str:
