@@ -1,0 +1,253 @@
+"""What the doors promise: they are what they wrap, they watch calls alone, and they bring no library in."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import httpx
+import httpx2
+import pytest
+from opentelemetry.instrumentation.httpx import SyncOpenTelemetryTransport
+
+from call_initiation import AsyncObservedTransport, InstrumentError, ObservedTransport
+from call_initiation.client import Wrapper, library_of
+from servers import Server, always, answer
+from twins import CALLS, DOORS, OTHER, PAYLOAD, Door, listening
+
+each_door = pytest.mark.parametrize("door", DOORS, ids=str)
+
+
+class Inner(httpx.BaseTransport):
+    """A transport with a life of its own."""
+
+    kind = "inner"
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[httpx.Request, Any]] = []
+        self.level = 1
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer, and remember what came."""
+        self.requests.append((request, request.stream))
+        return httpx.Response(202, request=request)
+
+    def raise_level(self) -> int:
+        """Do something that only this transport can."""
+        self.level += 1
+        return self.level
+
+    def __exit__(self, *_: object) -> bool:  # type: ignore[override]
+        """Swallow what ends the block, as a context manager may."""
+        return True
+
+
+def test_a_wrapped_transport_is_what_it_wraps() -> None:
+    """Its class, its attributes and its methods are the inner transport's; what neither has is missing."""
+    exporter, _ = listening()
+    inner = Inner()
+    with exporter:
+        wrapped: Any = ObservedTransport(inner, exporter)
+        assert isinstance(wrapped, Inner)
+        assert isinstance(wrapped, httpx.BaseTransport)
+        assert not isinstance(wrapped, httpx.HTTPTransport)
+        assert "inner" == wrapped.kind
+        assert (2, 2) == (wrapped.raise_level(), inner.level)
+        with pytest.raises(AttributeError, match="'Inner' object has no attribute 'nothing'"):
+            _ = wrapped.nothing
+
+
+def test_a_context_manager_answers_as_the_inner_one() -> None:
+    """An inner transport that swallows an exception swallows it still."""
+    exporter, _ = listening()
+    with exporter, ObservedTransport(Inner(), exporter):
+        raise ValueError
+
+
+@each_door
+def test_every_transport_of_a_client_is_wrapped_once(door: Door) -> None:
+    """The same client comes back; mounts and proxies are wrapped, gaps stay gaps, and twice is once."""
+    exporter, listed = listening()
+    client = door.client(proxy="http://127.0.0.1:1", mounts={"all://example.com": None})
+    with exporter, Server(always(answer(400))) as server:
+        assert client is exporter.instrument(client)
+        once = [client._transport, *client._mounts.values()]
+        assert client is exporter.instrument(client)
+        assert all(a is b for a, b in zip(once, [client._transport, *client._mounts.values()], strict=True))
+        assert [True, False, True] == [issubclass(type(transport), Wrapper) for transport in once]
+
+        async def dial() -> None:
+            plain = exporter.instrument(exporter.instrument(door.client(base_url=server.url)))
+            await door.do(plain, "post", CALLS, json=PAYLOAD)
+            await door.do(plain, "close")
+            await door.do(client, "close")
+
+        anyio.run(dial)
+        exporter.flush()
+    assert 1 == len(listed.attempts)
+
+
+def test_two_exporters_observe_the_same_client() -> None:
+    """Another exporter is not the same one: each records the call."""
+    (first, heard_first), (second, heard_second) = listening(), listening()
+    with first, second, Server(always(answer(202))) as server:
+        with second.instrument(first.instrument(httpx.Client(base_url=server.url))) as client:
+            client.post(CALLS)
+        first.flush()
+        second.flush()
+    assert (1, 1) == (len(heard_first.attempts), len(heard_second.attempts))
+
+
+@pytest.mark.parametrize(
+    ("method", "url"),
+    [("POST", OTHER), ("GET", CALLS), ("PUT", CALLS), ("POST", f"{CALLS}/a/b/c"), ("POST", "/oauth/token")],
+)
+def test_other_requests_pass_untouched(method: str, url: str) -> None:
+    """The inner transport gets the very request, with its very stream; the answer has its own stream, too."""
+    exporter, listed = listening()
+    inner = Inner()
+    request = httpx.Request(method, f"http://example.com{url}", content=b"{}")
+    stream = request.stream
+    with exporter:
+        response = ObservedTransport(inner, exporter).handle_request(request)
+        exporter.flush()
+    assert [(request, stream)] == inner.requests
+    assert stream is request.stream
+    assert isinstance(response.stream, httpx.ByteStream)
+    assert [] == listed.events
+
+
+def test_a_calls_answer_is_the_inner_ones() -> None:
+    """The response is the very object that the inner transport gave; a body that is whole already isn't touched."""
+    exporter, listed = listening()
+    whole, streamed = httpx.Response(400, content=b"{}"), httpx.Response(400, stream=Pieces())
+    stream = whole.stream
+    with exporter:
+        for response in (whole, streamed):
+            wrapped = ObservedTransport(httpx.MockTransport(lambda _, response=response: response), exporter)
+            assert response is wrapped.handle_request(httpx.Request("POST", f"http://example.com{CALLS}"))
+        assert stream is whole.stream
+        assert [b"{", b"}"] == list(streamed.iter_raw())
+        exporter.flush()
+    assert ["whole", "whole"] == [attempt.body for attempt in listed.attempts]
+
+
+class Pieces(httpx.SyncByteStream):
+    """A body in pieces."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Give the pieces."""
+        yield from (b"{", b"}")
+
+
+def test_a_body_that_both_colours_may_read_stays_one() -> None:
+    """A sync transport that bridges to an async one hands the request over, whose body must serve both."""
+
+    class Bridge(httpx.BaseTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            async def send() -> tuple[int, bytes]:
+                async with httpx.AsyncHTTPTransport(verify=False) as transport:
+                    response = await transport.handle_async_request(request)
+                    return response.status_code, await response.aread()
+
+            status, content = anyio.run(send)
+            return httpx.Response(status, content=content)
+
+    exporter, listed = listening()
+    with exporter, Server(always(answer(400, b'{"code":"bad.request"}'))) as server:
+        with exporter.instrument(httpx.Client(transport=Bridge())) as client:
+            assert 400 == client.post(f"{server.url}{CALLS}", json=PAYLOAD).status_code
+        exporter.flush()
+    assert ["bad.request"] == [attempt.error_code for attempt in listed.attempts]
+    assert listed.attempts[0].sent_at is not None
+
+
+@each_door
+def test_transports_by_hand(door: Door) -> None:
+    """The two names of the face serve both libraries, and nest with other wrappers."""
+    exporter, listed = listening()
+    made = AsyncObservedTransport if door.is_async else ObservedTransport
+
+    async def dial(url: str) -> None:
+        client = door.client(transport=made(door.transport(), exporter))
+        assert client is exporter.instrument(client)
+        await door.do(client, "post", f"{url}{CALLS}", json=PAYLOAD)
+        await door.do(client, "close")
+
+    with exporter, Server(always(answer(400))) as server:
+        anyio.run(dial, server.url)
+        exporter.flush()
+    assert 1 == len(listed.attempts)
+
+
+def test_a_wrapper_around_ours() -> None:
+    """Another library's transport may stand between a client and ours."""
+    exporter, listed = listening()
+    with exporter, Server(always(answer(400))) as server:
+        inner = ObservedTransport(httpx.HTTPTransport(), exporter)
+        with httpx.Client(transport=SyncOpenTelemetryTransport(inner)) as client:
+            client.post(f"{server.url}{CALLS}")
+        exporter.flush()
+    assert 1 == len(listed.attempts)
+
+
+def test_a_transport_of_no_library_is_taken_for_httpxs() -> None:
+    """By hand, anything with the right methods may be wrapped."""
+
+    class Duck:
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            return httpx.Response(202, request=request)
+
+    exporter, listed = listening()
+    with exporter:
+        ObservedTransport(Duck(), exporter).handle_request(httpx.Request("POST", f"http://example.com{CALLS}"))
+        exporter.flush()
+    assert [202] == [attempt.status_code for attempt in listed.attempts]
+
+
+@pytest.mark.parametrize(
+    ("thing", "name"),
+    [
+        (None, "builtins.NoneType"), (7, "builtins.int"), (httpx, "builtins.module"), (httpx.Client, "builtins.type"),
+        (httpx.HTTPTransport(), "httpx.HTTPTransport"), (httpx2.URL("/"), "httpx2.URL"),
+    ],
+)  # fmt: skip
+def test_what_is_no_client_is_refused(thing: object, name: str) -> None:
+    """The error says what was found and what was expected."""
+    exporter, _ = listening()
+    with exporter, pytest.raises(InstrumentError) as caught:
+        exporter.instrument(thing)
+    assert f"cannot instrument {name}: expected a Client or AsyncClient of httpx or httpx2" == str(caught.value)
+
+
+def test_libraries_are_told_apart() -> None:
+    """Subclasses of a client belong to their library; anything else to none."""
+
+    class Own(httpx.Client):
+        pass
+
+    own = Own()
+    assert ("httpx", "httpx2", None) == (library_of(own), library_of(httpx2.URL("/")), library_of(3))
+    own.close()
+
+
+@pytest.mark.parametrize(("used", "unused"), [("httpx", "httpx2"), ("httpx2", "httpx")])
+def test_no_library_is_imported_that_the_dialer_did_not(used: str, unused: str) -> None:
+    """Placing a call through one library leaves the other where it was: on disk."""
+    program = f"""
+import sys
+import call_initiation
+assert not {{"httpx", "httpx2"}} & sys.modules.keys(), "imported by the package itself"
+import {used}
+with call_initiation.Exporter(settle=0) as exporter:
+    transport = {used}.MockTransport(lambda request: {used}.Response(400))
+    exporter.instrument({used}.Client(transport=transport)).post("http://example.com{CALLS}")
+    assert exporter.flush()
+    assert 1 == exporter.ledgers()["attempts"].exported
+assert "{unused}" not in sys.modules
+"""
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (0, "") == (done.returncode, done.stderr)
