@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
-from call_initiation.delivery import Delivered, Delivery, MetricsDelivery, Passing
+from call_initiation.delivery import Delivered, Delivery, MetricsDelivery, Passing, Verdict
 from call_initiation.events import Ledger
 
 SOON = 10.0
@@ -26,7 +26,7 @@ YES, NOT_NOW, REFUSED = Delivered.YES, Delivered.NOT_NOW, Delivered.NEVER
 class Collector:
     """Answers exports as scripted, then with yes; may be held up."""
 
-    def __init__(self, *answers: Delivered | Exception) -> None:
+    def __init__(self, *answers: Verdict | Delivered | Exception) -> None:
         self.answers = deque(answers)
         self.batches: list[list[int]] = []
         self.may_answer = Flag()
@@ -34,12 +34,12 @@ class Collector:
         self.was_asked = Flag()
         self.connections = 0
 
-    def connect(self) -> Callable[[Sequence[int]], Delivered]:
+    def connect(self) -> Callable[[Sequence[int]], Verdict]:
         """Count the connections."""
         self.connections += 1
         return self.export
 
-    def export(self, batch: Sequence[int]) -> Delivered:
+    def export(self, batch: Sequence[int]) -> Verdict:
         """Take a batch."""
         self.batches.append(list(batch))
         self.was_asked.set()
@@ -47,12 +47,12 @@ class Collector:
         answer = self.answers.popleft() if self.answers else YES
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return answer if isinstance(answer, Verdict) else Verdict(answer)
 
     def connect_metrics(self) -> Callable[[], Delivered]:
         """Count the connections."""
         self.connections += 1
-        return lambda: self.export([])
+        return lambda: self.export([]).delivered
 
 
 def delivery(collector: Collector, capacity: int = 100, batch: int = 10, interval: float = NEVER) -> Delivery[int]:
@@ -149,6 +149,20 @@ def test_what_is_refused_for_good_is_not_sent_again() -> None:
     assert spans.flush(SOON)
     assert [[1, 2], [3]] == collector.batches
     assert Ledger(recorded=3, exported=1, dropped={"refused": 2}) == accounts(spans)
+    spans.close(SOON)
+
+
+@pytest.mark.parametrize(("told", "counted"), [(1, 1), (3, 3), (99, 3), (-5, 0)])
+def test_what_is_refused_of_a_batch_is_counted(told: int, counted: int) -> None:
+    """The rest has arrived, and none of it is sent again; a collector that can't count can't upset the books."""
+    collector = Collector(Verdict(YES, refused=told))
+    spans = delivery(collector)
+    for record in (1, 2, 3):
+        spans.put(record)
+    assert spans.flush(SOON)
+    assert [[1, 2, 3]] == collector.batches
+    dropped = {"refused": counted} if counted else {}
+    assert Ledger(recorded=3, exported=3 - counted, dropped=dropped) == accounts(spans)
     spans.close(SOON)
 
 
@@ -262,11 +276,11 @@ def test_our_own_exports_are_not_instrumented() -> None:
     """A dialer that instruments `requests` or gRPC must not see spans of our exports."""
     seen: list[bool] = []
 
-    def export(_: Sequence[int] = ()) -> Delivered:
+    def export() -> Delivered:
         seen.append(is_instrumentation_enabled())
         return YES
 
-    spans: Delivery[int] = Delivery("spans", lambda: export, capacity=1, batch=1, interval=NEVER)
+    spans: Delivery[int] = Delivery("spans", lambda: lambda _: Verdict(export()), capacity=1, batch=1, interval=NEVER)
     spans.put(1)
     assert spans.flush(SOON)
     spans.close(SOON)

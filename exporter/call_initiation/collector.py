@@ -3,11 +3,13 @@
 A signal is exported when an endpoint is set for it, or when `OTEL_<SIGNAL>_EXPORTER` says `otlp`; `none` and
 `OTEL_SDK_DISABLED` turn it off. Nothing is imported before it is needed: gRPC alone is larger than the rest.
 
-The exporters say only whether an export failed. They try again by themselves, for seconds, whatever can be tried
-again (OTLP specification, "Failures"); so a failure that comes back at once is one for good.
+The exporters say only whether an export failed. What can be tried again (OTLP specification, "Failures") they try again
+by themselves, for seconds; whether to go on after that is judged here. Over HTTP the collector's last answer tells, and
+also which part of a batch it refused. Elsewhere the time must tell: a failure that comes back at once is one for good.
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,17 +23,25 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricExpor
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from call_initiation.delivery import Delivered
+from call_initiation.delivery import Delivered, Verdict
 from call_initiation.errors import SettingsError
 
 Batch = TypeVar("Batch")
-Export = Callable[[Batch], Delivered]
+Export = Callable[[Batch], Verdict]
 """Exports a batch."""
 Connect = Callable[[], Export[Batch]]
 """Makes the exporter, on first use and anew in a forked child; nothing is imported before."""
 
 _AT_ONCE: Final = 0.5
 """Seconds below which an exporter hasn't tried again: its first pause is 0.8 s or more."""
+
+_TRY_AGAIN: Final = frozenset({429, 502, 503, 504})
+"""Answers after which a batch may be sent again (OTLP specification, "Retryable Response Codes"); no other may."""
+
+_CREDENTIAL_PROVIDER: Final = "CREDENTIAL_PROVIDER"
+"""Part of the variables that name an HTTP session of the operator's own for OpenTelemetry's exporters."""
+
+_WHOLE: Final = re.compile(r"0*[1-9][0-9]{0,8}")
 
 _PROTOCOLS: Final = {"http/protobuf": "http", "grpc": "grpc"}
 _TEMPORALITIES: Final = {
@@ -86,11 +96,11 @@ def limits(environment: Mapping[str, str] = os.environ) -> Limits:
     """Return the limits, from the batch processors' standard variables.
 
     Raises:
-        SettingsError: A variable holds no positive number.
+        SettingsError: A variable holds no number above 0, or a fraction where things are counted.
     """
     return Limits(
-        capacity=int(_number(environment, "OTEL_BSP_MAX_QUEUE_SIZE", 10_000)),
-        batch=int(_number(environment, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 128)),
+        capacity=_whole(environment, "OTEL_BSP_MAX_QUEUE_SIZE", 10_000),
+        batch=_whole(environment, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 128),
         interval=_number(environment, "OTEL_BSP_SCHEDULE_DELAY", 1_000) / 1e3,
         metrics_interval=_number(environment, "OTEL_METRIC_EXPORT_INTERVAL", 60_000) / 1e3,
     )
@@ -147,20 +157,78 @@ def _connect(signal: Signal, exporter: Any, success: object, place: tuple[str, s
         return lambda: judged(exporter.export, success)
     if not is_on(signal):
         return None
-    module, name = f"opentelemetry.exporter.otlp.proto.{protocol(signal)}.{place[0]}", place[1]
-    return lambda: judged(getattr(import_module(module), name)().export, success)
+    spoken = protocol(signal)
+    module, name = f"opentelemetry.exporter.otlp.proto.{spoken}.{place[0]}", place[1]
+    is_ours = spoken == "http" and not any(_CREDENTIAL_PROVIDER in key for key in os.environ)
+
+    def connected() -> Export[Any]:
+        make = getattr(import_module(module), name)
+        return answered(make) if is_ours else judged(make().export, success)
+
+    return connected
 
 
 def judged(export: Callable[[Any], object], success: object) -> Export[Any]:
-    """Return `export`, made to tell a failure for now from one for good."""
+    """Return `export`, made to tell a failure for now from one for good by the time that it took."""
 
-    def exported(batch: Any) -> Delivered:
+    def exported(batch: Any) -> Verdict:
         began = monotonic()
         if export(batch) is success:
-            return Delivered.YES
-        return Delivered.NEVER if monotonic() - began < _AT_ONCE else Delivered.NOT_NOW
+            return Verdict(Delivered.YES)
+        return Verdict(Delivered.NEVER if monotonic() - began < _AT_ONCE else Delivered.NOT_NOW)
 
     return exported
+
+
+def answered(make: Callable[..., Any]) -> Export[Any]:
+    """Return the export of an exporter over HTTP, made to tell what the collector's last answer says.
+
+    Args:
+        make: Makes the exporter; takes a `session` of requests.
+    """
+    session = import_module("requests").Session()
+    send, last = session.send, Verdict(Delivered.NEVER)
+
+    def sent(request: Any, **options: Any) -> Any:
+        nonlocal last
+        last = Verdict(Delivered.NOT_NOW)  # it stays so if no answer comes
+        response = send(request, **options)
+        last = _verdict(response.status_code, response.content)
+        return response
+
+    session.send = sent
+    export = make(session=session).export
+
+    def exported(batch: Any) -> Verdict:
+        nonlocal last
+        last = Verdict(Delivered.NEVER)  # it stays so if nothing could be sent: the batch itself is at fault
+        export(batch)
+        return last
+
+    return exported
+
+
+def _verdict(status: int, content: bytes) -> Verdict:
+    if status // 100 == 2:  # noqa: PLR2004 - every 2xx
+        return Verdict(Delivered.YES, _refused(content))
+    return Verdict(Delivered.NOT_NOW if status in _TRY_AGAIN else Delivered.NEVER)
+
+
+def _refused(content: bytes) -> int:
+    """Return how many records an answer says were refused; on the wire, the three signals' answers are alike."""
+    protocol_buffers = import_module("google.protobuf.message")
+    answers = import_module("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
+    try:
+        return int(answers.ExportTraceServiceResponse.FromString(content).partial_success.rejected_spans)
+    except protocol_buffers.DecodeError:  # some collectors answer in words
+        return 0
+
+
+def _whole(environment: Mapping[str, str], key: str, default: int) -> int:
+    text = environment.get(key, "").strip()
+    if text and not _WHOLE.fullmatch(text):
+        raise SettingsError(key, repr(text), "a whole number above 0")
+    return int(text or default)
 
 
 def _number(environment: Mapping[str, str], key: str, default: float) -> float:

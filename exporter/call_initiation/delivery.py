@@ -10,6 +10,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import Enum
 from threading import Event as Flag
 from threading import Lock, Thread
@@ -35,6 +36,19 @@ class Delivered(Enum):
     """The collector refused it for good: trying again can't help."""
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one export.
+
+    Attributes:
+        delivered: What became of it as a whole.
+        refused: How many records the collector refused for good although it took the rest (OTLP's partial success).
+    """
+
+    delivered: Delivered
+    refused: int = 0
+
+
 class Delivery(Generic[Record]):
     """A bounded queue before an exporter.
 
@@ -49,7 +63,7 @@ class Delivery(Generic[Record]):
     def __init__(
         self,
         stage: str,
-        connect: Callable[[], Callable[[Sequence[Record]], Delivered]],
+        connect: Callable[[], Callable[[Sequence[Record]], Verdict]],
         *,
         capacity: int,
         batch: int,
@@ -73,7 +87,7 @@ class Delivery(Generic[Record]):
         self._wake = Flag()
         self._idle = Flag()
         self._is_closed = False
-        self._export: Callable[[Sequence[Record]], Delivered] | None = None
+        self._export: Callable[[Sequence[Record]], Verdict] | None = None
 
     def start(self) -> None:
         """Begin to export, before the first record; an interpreter on its way out (Python 3.12) starts no threads."""
@@ -149,30 +163,32 @@ class Delivery(Generic[Record]):
             self._in_hand = len(batch)
         if not batch:
             return False
-        delivered = self._try(batch)
+        verdict = self._try(batch)
         with self._lock:
             if self._is_closed:
                 return False
             self._in_hand = 0
-            match delivered:
+            match verdict.delivered:
                 case Delivered.YES:
-                    self._exported += len(batch)
+                    refused = max(0, min(verdict.refused, len(batch)))
+                    self._exported += len(batch) - refused
+                    self._dropped["refused"] += refused
                 case Delivered.NEVER:
                     self._dropped["refused"] += len(batch)
                 case Delivered.NOT_NOW:
                     self._waiting.extendleft(reversed(batch))
                 case _:
-                    assert_never(delivered)
-        return delivered is not Delivered.NOT_NOW
+                    assert_never(verdict.delivered)
+        return verdict.delivered is not Delivered.NOT_NOW
 
-    def _try(self, batch: Sequence[Record]) -> Delivered:
+    def _try(self, batch: Sequence[Record]) -> Verdict:
         try:
             if self._export is None:
                 self._export = self._connect()
             return self._export(batch)
         except Exception as error:  # noqa: BLE001 - an exporter's fault is counted, and goes no further
             _logger.warning("exporting %s failed: %s", self.stage, type(error).__name__)
-            return Delivered.NEVER
+            return Verdict(Delivered.NEVER)
 
 
 class Passing(Generic[Record]):

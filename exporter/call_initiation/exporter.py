@@ -276,7 +276,7 @@ class Exporter:
             view = otlp.MetricsView(temporality, self._resource, __version__, self._since)
 
             def exported() -> Delivered:
-                delivered = export(view.data(self.aggregate.snapshot(), time_ns()))
+                delivered = export(view.data(self.aggregate.snapshot(), time_ns())).delivered
                 if delivered is Delivered.YES:
                     view.delivered()
                 return delivered

@@ -1,0 +1,326 @@
+"""What `collector` promises: OpenTelemetry's variables mean what they mean elsewhere, and failures are told apart."""
+
+from collections.abc import Iterator, Sequence
+from threading import Event, Thread
+
+import pytest
+from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GrpcLogs
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcMetrics
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcSpans
+from opentelemetry.sdk.metrics.export import AggregationTemporality
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from call_initiation import collector, otlp
+from call_initiation.aggregate import Aggregate
+from call_initiation.collector import Limits, Signal
+from call_initiation.delivery import Delivered, Verdict
+from call_initiation.errors import SettingsError
+from collector import PATIENCE, Answer, Collector, Fault, free_port
+from samples import REFUSED
+
+YES, NOT_NOW, NEVER = Verdict(Delivered.YES), Verdict(Delivered.NOT_NOW), Verdict(Delivered.NEVER)
+SCOPE = otlp.scope("1.0")
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin with none of OpenTelemetry's variables."""
+    for signal in Signal:
+        for name in ("", "_ENDPOINT", "_PROTOCOL"):
+            monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{signal}{name}", raising=False)
+        monkeypatch.delenv(f"OTEL_{signal}_EXPORTER", raising=False)
+    for name in (ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_SDK_DISABLED", "OTEL_EXPORTER_OTLP_TIMEOUT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def sink() -> Iterator[Collector]:
+    """Return a collector."""
+    with Collector() as made:
+        yield made
+
+
+def span() -> ReadableSpan:
+    """Return a span."""
+    made = otlp.span_of(REFUSED, otlp.attributes(REFUSED), Resource({}), SCOPE)
+    assert made is not None
+    return made
+
+
+def spans_to(
+    monkeypatch: pytest.MonkeyPatch, url: str, timeout: str = "10"
+) -> collector.Export[Sequence[ReadableSpan]]:
+    """Return the export of spans over HTTP to a URL."""
+    monkeypatch.setenv(ENDPOINT, url)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", timeout)
+    connect = collector.spans(None)
+    assert connect is not None
+    return connect()
+
+
+# -- the variables ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("signal", list(Signal))
+@pytest.mark.parametrize(
+    ("environment", "is_on"),
+    [
+        ({}, False),
+        ({ENDPOINT: ""}, False),
+        ({ENDPOINT: "http://c"}, True),
+        ({"OTEL_EXPORTER_OTLP_{}_ENDPOINT": "http://c"}, True),
+        ({"OTEL_{}_EXPORTER": "otlp"}, True),
+        ({"OTEL_{}_EXPORTER": " OTLP "}, True),
+        ({"OTEL_{}_EXPORTER": "none", ENDPOINT: "http://c"}, False),
+        ({"OTEL_{}_EXPORTER": "", ENDPOINT: "http://c"}, True),
+        ({"OTEL_SDK_DISABLED": "true", ENDPOINT: "http://c"}, False),
+        ({"OTEL_SDK_DISABLED": "TRUE", "OTEL_{}_EXPORTER": "otlp"}, False),
+        ({"OTEL_SDK_DISABLED": "false", ENDPOINT: "http://c"}, True),
+    ],
+)
+def test_a_signal_is_on_when_the_environment_says_so(
+    signal: Signal, environment: dict[str, str], *, is_on: bool
+) -> None:
+    """An endpoint or the exporter's name turns it on; `none` and the SDK's switch turn it off."""
+    named = {name.format(signal): value for name, value in environment.items()}
+    assert is_on == collector.is_on(signal, named)
+
+
+def test_one_signals_endpoint_turns_no_other_on() -> None:
+    """Each has its own."""
+    environment = {"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://c"}
+    assert [Signal.LOGS] == [signal for signal in Signal if collector.is_on(signal, environment)]
+
+
+@pytest.mark.parametrize(
+    ("environment", "protocol"),
+    [
+        ({}, "http"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": ""}, "http"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "grpc"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": " http/protobuf "}, "http"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"}, "http"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "http/protobuf"}, "grpc"),
+    ],
+)
+def test_a_signals_own_protocol_goes_before_the_common_one(environment: dict[str, str], protocol: str) -> None:
+    """HTTP where none is named."""
+    assert protocol == collector.protocol(Signal.TRACES, environment)
+
+
+@pytest.mark.parametrize(
+    ("named", "temporality"),
+    [
+        ("", AggregationTemporality.CUMULATIVE),
+        ("Cumulative", AggregationTemporality.CUMULATIVE),
+        ("delta", AggregationTemporality.DELTA),
+        ("LOWMEMORY", AggregationTemporality.DELTA),
+    ],
+)
+def test_the_temporality_is_spelled_in_any_case(named: str, temporality: AggregationTemporality) -> None:
+    """Cumulative where none is named."""
+    environment = {"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": named}
+    assert temporality is collector.temporality(environment)
+
+
+def test_limits_come_from_the_batch_processors_variables() -> None:
+    """Milliseconds there, seconds here."""
+    assert Limits(10_000, 128, 1.0, 60.0) == collector.limits({})
+    environment = {
+        "OTEL_BSP_MAX_QUEUE_SIZE": "5",
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": " 2 ",
+        "OTEL_BSP_SCHEDULE_DELAY": "250",
+        "OTEL_METRIC_EXPORT_INTERVAL": "1500.5",
+    }
+    assert Limits(5, 2, 0.25, 1.5005) == collector.limits(environment)
+
+
+SIZE, DELAY = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "OTEL_BSP_SCHEDULE_DELAY"
+TEMPORALITY = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
+TRACES = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
+
+
+def read_all(environment: dict[str, str]) -> object:
+    """Read every variable."""
+    limits, temporality = collector.limits(environment), collector.temporality(environment)
+    return (
+        limits,
+        temporality,
+        collector.protocol(Signal.TRACES, environment),
+        collector.is_on(Signal.TRACES, environment),
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        (SIZE, "many", f"{SIZE}: found 'many', expected a whole number above 0"),
+        (SIZE, "0", f"{SIZE}: found '0', expected a whole number above 0"),
+        (SIZE, "0.5", f"{SIZE}: found '0.5', expected a whole number above 0"),
+        (SIZE, "-1", f"{SIZE}: found '-1', expected a whole number above 0"),
+        (SIZE, "1" * 10, f"{SIZE}: found '1111111111', expected a whole number above 0"),
+        (DELAY, "soon", f"{DELAY}: found 'soon', expected a number above 0"),
+        (DELAY, "-1", f"{DELAY}: found '-1', expected a number above 0"),
+        (DELAY, "inf", f"{DELAY}: found 'inf', expected a number above 0"),
+        (DELAY, "nan", f"{DELAY}: found 'nan', expected a number above 0"),
+        (TEMPORALITY, "both", f"{TEMPORALITY}: found 'both', expected cumulative, delta or lowmemory"),
+        (TRACES, "http/json", f"{TRACES}: found 'http/json', expected http/protobuf or grpc"),
+        ("OTEL_TRACES_EXPORTER", "zipkin", "OTEL_TRACES_EXPORTER: found 'zipkin', expected otlp or none"),
+    ],
+)
+def test_what_cannot_be_used_is_named(key: str, value: str, sentence: str) -> None:
+    """Which variable, what was found, what was expected."""
+    with pytest.raises(SettingsError) as caught:
+        read_all({key: value})
+    assert sentence == str(caught.value)
+
+
+# -- what is made of them -----------------------------------------------------------------------------------------
+
+
+def test_nothing_is_made_where_nothing_is_asked_for() -> None:
+    """Not even imported."""
+    assert (None, None, None) == (collector.spans(None), collector.events(None), collector.metrics(None))
+
+
+def test_a_bad_protocol_is_met_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at the first call."""
+    monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")
+    with pytest.raises(SettingsError):
+        collector.metrics(None)
+
+
+def test_every_signal_goes_to_its_own_path(sink: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over HTTP, by the exporters of OpenTelemetry's own."""
+    monkeypatch.setenv(ENDPOINT, sink.url)
+    aggregate = Aggregate()
+    aggregate.record(REFUSED)
+    data = otlp.MetricsView(AggregationTemporality.CUMULATIVE, Resource({}), "1.0", 1).data(aggregate.snapshot(), 2)
+    record = otlp.readable(otlp.record_of(REFUSED, otlp.attributes(REFUSED)), Resource({}), SCOPE)
+    connects = (collector.spans(None), collector.events(None), collector.metrics(None))
+    verdicts = [
+        connect()(batch) for connect, batch in zip(connects, ([span()], [record], data), strict=True) if connect
+    ]
+    assert [YES] * 3 == verdicts
+    assert ["/v1/traces", "/v1/logs", "/v1/metrics"] == [path for path, _, _ in sink.requests]
+    assert (1, 1, True) == (len(sink.spans()), len(sink.records()), bool(sink.metrics()))
+
+
+def test_grpc_is_spoken_where_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exporters for gRPC are made; nobody listens, so an export has to wait."""
+    monkeypatch.setenv(ENDPOINT, f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1.5")
+    connect = collector.spans(None)
+    assert connect is not None
+    assert NOT_NOW == connect()([span()])
+    assert all((GrpcSpans, GrpcLogs, GrpcMetrics, collector.events(None), collector.metrics(None)))
+
+
+def test_an_operators_own_session_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a credential provider is named, its session is used (and here it isn't installed)."""
+    monkeypatch.setenv("OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER", "vault")
+    with pytest.raises(RuntimeError, match="vault"):
+        spans_to(monkeypatch, "http://127.0.0.1:1")
+
+
+def test_an_exporter_that_was_handed_over_is_used() -> None:
+    """Whatever the environment says."""
+    exporter = InMemorySpanExporter()
+    connect = collector.spans(exporter)
+    assert connect is not None
+    assert YES == connect()([span()])
+    assert 1 == len(exporter.get_finished_spans())
+
+
+# -- telling failures apart ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (Answer(200), YES),
+        (Answer(202), YES),
+        (Answer(fault=Fault.PARTIAL), Verdict(Delivered.YES, refused=1)),
+        (Answer(301), NEVER),
+        (Answer(400), NEVER),
+        (Answer(401), NEVER),
+        (Answer(413), NEVER),
+        (Answer(500), NEVER),
+        (Answer(429, {"Retry-After": "0"}), NOT_NOW),
+        (Answer(429, {"Retry-After": "3600"}), NOT_NOW),
+        (Answer(502, {"Retry-After": "3600"}), NOT_NOW),
+        (Answer(503, {"Retry-After": "3600"}), NOT_NOW),
+        (Answer(504, {"Retry-After": "3600"}), NOT_NOW),
+    ],
+    ids=str,
+)
+def test_the_last_answer_tells(
+    answer: Answer, verdict: Verdict, sink: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However fast it comes: what the collector only can't take now isn't lost, what it refuses isn't repeated."""
+    sink.answer = answer
+    assert verdict == spans_to(monkeypatch, sink.url)([span()])
+
+
+def test_a_slow_refusal_is_a_refusal(sink: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes longer than OpenTelemetry's first pause, and yet trying again can't help."""
+    sink.answer = Answer(400, fault=Fault.SLOW)
+    pause = Event()
+    export = spans_to(monkeypatch, sink.url)
+    verdicts: list[Verdict] = []
+    exporting = Thread(target=lambda: verdicts.append(export([span()])))
+    exporting.start()
+    sink.wait(lambda: len(sink.requests) == 1)
+    pause.wait(0.6)
+    sink.hurry()
+    exporting.join(PATIENCE)
+    assert [NEVER] == verdicts
+
+
+@pytest.mark.parametrize("fault", ["refused", "black hole"])
+def test_no_answer_means_try_again(fault: str, sink: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where the time is so short that OpenTelemetry's exporter doesn't try again itself."""
+    sink.answer = Answer(fault=Fault.BLACK_HOLE)
+    url = sink.url if fault == "black hole" else f"http://127.0.0.1:{free_port()}"
+    assert NOT_NOW == spans_to(monkeypatch, url, timeout="0.2")([span()])
+
+
+def test_an_answer_in_words_is_an_answer(sink: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some collectors say `ok` or `{}`."""
+    export = spans_to(monkeypatch, sink.url)
+    for words in (b"ok", b"{}", b"<html>"):
+        assert YES == collector._verdict(200, words)
+    assert YES == export([span()])
+
+
+def test_a_batch_that_cannot_be_encoded_is_not_tried_again(sink: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was sent, and nothing ever could be."""
+    export = spans_to(monkeypatch, sink.url)
+    assert NEVER == export([object()])  # type: ignore[list-item]
+    assert YES == export([span()])
+
+
+class Failing(SpanExporter):
+    """An exporter of a dialer's own that fails after a while."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:  # noqa: ARG002 - the interface
+        """Fail."""
+        Event().wait(self.seconds)
+        return SpanExportResult.FAILURE
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(0.0, NEVER), (0.55, NOT_NOW)])
+def test_elsewhere_the_time_tells(seconds: float, verdict: Verdict) -> None:
+    """Who failed at once has refused; who took its time has tried again by itself."""
+    connect = collector.spans(Failing(seconds))
+    assert connect is not None
+    assert verdict == connect()([span()])
