@@ -40,6 +40,7 @@ _NUMBER_PART: Final = 5
 _SECRET_PART: Final = 8
 """How many characters of a known secret must not be shown."""
 _SHORTEST_SECRET: Final = 4
+_SHORTEST_NUMBER: Final = 3
 _OPAQUE_LENGTH: Final = 20
 """From how many characters on a word may be a token."""
 _OPAQUE_MIX: Final = 12
@@ -151,6 +152,9 @@ def digits(text: str) -> str:
     Of a `tel:` or `sip:` URI only the user part counts (RFC 3966, RFC 3261): no parameters, no host. Prefixes are
     kept as they are: whether `00` stands for `+` depends on the country.
     """
+    bare = text.removeprefix("+")
+    if bare.isascii() and bare.isdigit():  # the usual spelling (E.164) is worth a shortcut
+        return bare
     return _only_digits(_reading(text).partition("@")[0].partition(";")[0])
 
 
@@ -189,18 +193,15 @@ class Mask:
         numbers: Phone numbers in any spelling; shorter ones than three digits are ignored.
     """
 
-    __slots__ = ("_long_parts", "_secrets", "_short_parts", "_width")
+    __slots__ = ("_numbers", "_secrets", "_shown", "_width")
 
     def __init__(self, secrets: Iterable[str] = (), numbers: Iterable[str] = ()) -> None:
-        words = (word for secret in secrets for word in _reading(secret).split() if word.lower() not in _SCHEMES)
-        known = [word for word in words if len(word) >= _SHORTEST_SECRET]
+        words = [word for secret in secrets for word in _reading(secret).split()]
+        known = [word for word in words if len(word) >= _SHORTEST_SECRET and word.lower() not in _SCHEMES]
         self._secrets = "\n".join(known)
         self._width = min([_SECRET_PART, *map(len, known)])
-        found = [number for number in map(digits, numbers) if len(number) >= 3]  # noqa: PLR2004
-        self._short_parts = [part for number in found for part in _parts(number, _NUMBER_PART)]
-        self._long_parts = [
-            part for number in found if len(number) >= _NUMBER_LENGTH for part in _parts(number, _NUMBER_LENGTH)
-        ]
+        self._numbers = [number for number in map(digits, numbers) if len(number) >= _SHORTEST_NUMBER]
+        self._shown = "\n".join(self._numbers)
 
     def text(self, text: str, limit: int = 1000) -> str:
         """Return a text of one line and at most `limit` characters that is fit to leave the process."""
@@ -232,14 +233,16 @@ class Mask:
         return text if _IDENTIFIER.fullmatch(text) and self._is_fit(text) else None
 
     def _masked(self, text: str) -> str:
-        width = self._width
-        text = " ".join([word if len(word) < width else self._masked_word(word) for word in text.split()])
+        has_digit, width = _DIGIT.search(text), self._width
+        text = " ".join(text.split())
+        if has_digit or self._is_secret(text):  # else no word of it is a secret, nor opaque
+            text = " ".join([word if len(word) < width else self._masked_word(word) for word in text.split()])
         lower = text.lower()
         if "bearer" in lower or "basic" in lower:
             text = _CREDENTIALS.sub(rf"\1 {_SECRET}", text)
         if "@" in text:
             text = _EMAIL.sub(_ADDRESS, text)
-        return self._without_numbers(text) if _DIGIT.search(text) else text
+        return self._without_numbers(text) if has_digit else text
 
     def _masked_word(self, word: str) -> str:
         return _SECRET if self._is_secret(word) or _is_opaque(word) else word
@@ -268,14 +271,15 @@ class Mask:
         found = _only_digits(run)
         if len(found) >= _NUMBER_LENGTH:
             return True
-        return any(part in found for part in self._short_parts)
+        return any(part in found for number in self._numbers for part in _parts(number, _NUMBER_PART))
 
     def _tells_number(self, text: str) -> bool:
         """Whether a known number can be read from all the digits of a text, whatever stands between them."""
         found = _only_digits(text)
-        if len(found) < _NUMBER_LENGTH:
+        if not _shares_part(found, self._shown, _NUMBER_LENGTH):  # most ids end here
             return False
-        return any(part in found for part in self._long_parts)
+        known = [number for number in self._numbers if len(number) >= _NUMBER_LENGTH]
+        return any(part in found for number in known for part in _parts(number, _NUMBER_LENGTH))
 
 
 class LabelCap:
