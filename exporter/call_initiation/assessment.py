@@ -8,7 +8,7 @@ monotonic clock. A step of the wall clock therefore can't put a state on the wro
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, ParamSpec, TypeVar
 
 from call_initiation import decoding, endpoints, responses
@@ -147,7 +147,13 @@ def _agent(
         state, age = as_of(agent_id, sent)
     else:
         return NO_AGENT
-    return AgentAtSend(id=mask.identifier(agent_id), id_source=source, state=state, label=label(state), age=age)
+    fit, word = _fit(state, mask), label(state)
+    return AgentAtSend(id=mask.identifier(agent_id), id_source=source, state=fit, label=word, age=age)
+
+
+def _fit(state: AgentState, mask: Mask) -> AgentState:
+    """Return a state that may leave the process: a station's id is a text from outside like any other."""
+    return replace(state, station=mask.identifier(state.station)) if state.station else state
 
 
 def _no_history(agent_id: str, at: float) -> tuple[AgentState, float | None]:  # noqa: ARG001 - as one asks a history
