@@ -43,6 +43,10 @@ class Desk:
         self._expires[token] = now + self._lifetime
         return 200, {"access_token": token, "token_type": "bearer", "expires_in": self._lifetime}
 
+    def revoke(self) -> None:
+        """Void every client's token that was given out."""
+        self._expires.clear()
+
     def grant(self, authorization: str, now: float) -> Grant:
         """Return what the header `Authorization` is good for."""
         scheme, _, token = authorization.partition(" ")

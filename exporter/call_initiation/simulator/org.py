@@ -11,15 +11,19 @@ Laws:
    (`Origin`) and `Behaviour.refusals`.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from email.utils import formatdate
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qs
 
 from call_initiation.events import UNKNOWN_STATE, AgentState, StateLabel
 from call_initiation.simulator import views
 from call_initiation.simulator.behaviour import CALM, INVALID_AGENT_STATE, NO_STATION, READY, Behaviour
+from call_initiation.simulator.channels import Channels
+from call_initiation.simulator.disturbances import Disturbances, Strike
 from call_initiation.simulator.exchange import (
     MAX_REQUEST_BYTES,
     Answer,
@@ -32,6 +36,7 @@ from call_initiation.simulator.exchange import (
 )
 from call_initiation.simulator.faults import BAD_REQUEST, FAULTS, JSON, NOT_A_USER, THROTTLED, Finding, encode, refuse
 from call_initiation.simulator.ledger import Ledger, LedgerEntry, digest
+from call_initiation.simulator.lines import REAL_TIMES, Intervals
 from call_initiation.simulator.oauth import CLIENT_ID, CLIENT_SECRET, Budget, Desk, Spending
 from call_initiation.simulator.rules import Case, Grant, dialled, examine, from_agent_id, parsed
 from call_initiation.simulator.staff import Agent, OrgChange, Part, Staff, word
@@ -49,12 +54,15 @@ __all__ = [
     "Answer",
     "Behaviour",
     "CallRequest",
+    "Disturbances",
     "Endpoint",
+    "Intervals",
     "LedgerEntry",
     "OrgChange",
     "Organisation",
     "Part",
     "Request",
+    "Strike",
     "user_token",
     "word",
 ]
@@ -77,9 +85,10 @@ class Organisation:
         started: When it begins, seconds since the epoch; with a real clock, pass its time.
         behaviour: Every rate.
         ledger_capacity: How many entries the ledger keeps.
+        intervals: The times of the notification protocol.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - independent settings, each with a default
         self,
         seed: int = 1,
         agents: int = 50,
@@ -87,6 +96,7 @@ class Organisation:
         *,
         behaviour: Behaviour | None = None,
         ledger_capacity: int = _LEDGER_CAPACITY,
+        intervals: Intervals = REAL_TIMES,
     ) -> None:
         self.seed: Final = seed
         self.behaviour: Final = behaviour or Behaviour()
@@ -97,6 +107,22 @@ class Organisation:
         self._random = stream(seed, "answers")
         self._ledger = Ledger(ledger_capacity)
         self._unseen: list[OrgChange] = []
+        self.channels: Final = Channels(seed, self._staff.agents, intervals)
+
+    @property
+    def disturbances(self) -> Disturbances:
+        """What of reads and notifications is made to go wrong; set it at any time."""
+        return self.channels.disturbances
+
+    @disturbances.setter
+    def disturbances(self, disturbances: Disturbances) -> None:
+        self.channels.disturbances = disturbances
+
+    def strike(self, strike: Strike, now: float) -> None:
+        """Make something happen at once."""
+        if strike is Strike.REVOKE:
+            self._desk.revoke()
+        self.channels.strike(strike, now)
 
     @property
     def agent_ids(self) -> list[str]:
@@ -162,8 +188,11 @@ class Organisation:
     def _agent(self, request: CallRequest, payload: object, grant: Grant) -> Agent | None:
         named = request.target if request.endpoint is Endpoint.ON_BEHALF else from_agent_id(payload)
         if named or request.endpoint is Endpoint.ON_BEHALF:
-            return self._staff.agents.get(named)
+            return self._find(named)
         return grant.user
+
+    def _find(self, agent_id: str) -> Agent | None:
+        return None if agent_id in self.disturbances.deleted else self._staff.agents.get(agent_id)
 
     def _refused(self, grant: Grant, spending: Spending) -> Finding | None:
         if grant.fault:
@@ -248,7 +277,7 @@ class Organisation:
     ) -> Answer:
         headers = {
             "Content-Type": content_type,
-            "Date": formatdate(self.now, usegmt=True),
+            "Date": formatdate(self.now + self.disturbances.skew, usegmt=True),
             "ININ-Correlation-Id": context_id or made_up_id(self._random),
             "inin-ratelimit-count": str(spending.count),
             "inin-ratelimit-allowed": str(spending.allowed),
@@ -259,22 +288,37 @@ class Organisation:
     def _read(self, request: Request) -> Answer:
         grant = self._desk.grant(request.headers.get("authorization", ""), self.now)
         spending = self._spend(grant)
-        found = self._refused(grant, spending) or self._view(request, grant)
+        found = self._disturbed() or self._refused(grant, spending) or self._found(request, grant)
         if isinstance(found, Finding):
             return self._error(found, spending)[0]
-        return self._reply(200, encode(found), spending)
+        if found is None:
+            return self._reply(HTTPStatus.NO_CONTENT, b"", spending)
+        return self._reply(HTTPStatus.OK, encode(found), spending)
+
+    def _disturbed(self) -> Finding | None:
+        if self.disturbances.unauthorized:
+            return Finding("credentials.expired")
+        wait = math.ceil(self.disturbances.retry_after)
+        return Finding(THROTTLED, {"seconds": str(wait)}) if wait else None
+
+    def _found(self, request: Request, grant: Grant) -> object | Finding:
+        if request.path.startswith("/api/v2/notifications/channels"):
+            return self.channels.answer(request, grant.user.id if grant.user else CLIENT_ID, self.now)
+        return self._view(request, grant)
 
     def _view(self, request: Request, grant: Grant) -> object | Finding:
-        query = parse_qs(request.query)
+        query, skew = parse_qs(request.query), self.disturbances.skew
         match request.method, request.path.split("/")[1:]:
             case "GET", ["api", "v2", "users"]:
                 return self._page(query)
             case "GET", ["api", "v2", "users", "me"]:
-                return views.user(grant.user, _listed(query, "expand")) if grant.user else Finding(NOT_A_USER)
+                return views.user(grant.user, _listed(query, "expand"), skew) if grant.user else Finding(NOT_A_USER)
             case "GET", ["api", "v2", "users", "presences", "purecloud", "bulk"]:
                 return self._presences(_listed(query, "id"))
             case "GET", ["api", "v2", "users", agent_id] if agent_id in self._staff.agents:
-                return views.user(self._staff.agents[agent_id], _listed(query, "expand"))
+                agent = self._staff.agents[agent_id]
+                is_here = self._find(agent_id) is not None
+                return views.user(agent, _listed(query, "expand"), skew) if is_here else views.deleted_user(agent)
             case _:
                 return Finding("not.found")
 
@@ -284,17 +328,16 @@ class Organisation:
         number = _number(query, "pageNumber", 1)
         if not (0 < size <= _LARGEST_PAGE and number > 0):
             return Finding(BAD_REQUEST)
-        return views.page(
-            self._known(ids) if ids else list(self._staff.agents.values()), _listed(query, "expand"), size, number
-        )
+        agents = self._known(ids or self._staff.agents)
+        return views.page(agents, _listed(query, "expand"), size, number, self.disturbances.skew)
 
     def _presences(self, ids: list[str]) -> object | Finding:
         if len(ids) > _MOST_PRESENCES:
             return Finding(BAD_REQUEST)
-        return [views.presence(agent) for agent in self._known(ids)]
+        return [views.presence(agent, self.disturbances.skew) for agent in self._known(ids)]
 
-    def _known(self, ids: list[str]) -> list[Agent]:
-        return [self._staff.agents[agent_id] for agent_id in ids if agent_id in self._staff.agents]
+    def _known(self, ids: Iterable[str]) -> list[Agent]:
+        return [agent for agent in map(self._find, ids) if agent is not None]
 
 
 def call_request(request: Request) -> CallRequest | None:

@@ -1,26 +1,30 @@
 """The pretend organisation's HTTP door: takes the time, hands the request over, sends the answer's very bytes.
 
-It adds three pages of its own, outside the API and without a token: `/` says what this is, `/ledger` shows the truth,
-`/healthy` answers while it runs. A request is judged when its body has come in whole, and never waits before that
+It adds pages of its own, outside the API and without a token: `/` says what this is, `/ledger` shows the truth,
+`/simulator/faults` shows and takes what is to go wrong, `/healthy` answers while it runs. Notification sockets are
+`sockets`' concern. A request is judged when its body has come in whole, and never waits before that
 judgement: a latency delays the answer only.
 """
 
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import Field, asdict
 from http import HTTPStatus
 from typing import Any, Final, Self
 
 from aiohttp import web
 
 from call_initiation.errors import CallInitiationError, ListenError
+from call_initiation.simulator.disturbances import FIELDS, STRIKES
 from call_initiation.simulator.exchange import MAX_REQUEST_BYTES, Answer, Request, stream, user_token
 from call_initiation.simulator.ledger import LedgerEntry
 from call_initiation.simulator.oauth import CLIENT_ID, CLIENT_SECRET
 from call_initiation.simulator.org import Organisation
+from call_initiation.simulator.sockets import Sockets
 
 _LONGEST_GAP: Final = 86_400.0
 _SHUTDOWN_SECONDS: Final = 1.0
@@ -38,10 +42,19 @@ An agent's token      {token}
 Agents                {agents}
 What truly happened   GET /ledger?last=1000
 Whether it runs       GET /healthy
+Notifications         POST /api/v2/notifications/channels, then its connectUri (a WebSocket)
+                      GET · PUT · POST · DELETE /api/v2/notifications/channels/{{id}}/subscriptions
+                      [{{"id": "v2.users.{{id}}?presence&routingStatus&conversationsummary&station"}}]
+
+What goes wrong with reads and notifications: GET and POST /simulator/faults, JSON, from this machine only
+{disturbances}
+What happens once, to what is there: {{"strike": …}}
+{strikes}
 
 Try it:
 curl -i {url}/api/v2/conversations/calls -H 'Content-Type: application/json' \\
   -H 'Authorization: Bearer {example}' -d '{{"phoneNumber": "+33199000000"}}'
+curl {url}/simulator/faults -H 'Content-Type: application/json' -d '{{"duplicates": 0.5, "strike": "drop"}}'
 """
 
 
@@ -54,13 +67,14 @@ class Server:
         port: The port; 0 takes a free one.
         clock: Where the time comes from, seconds since the epoch.
         latency: The mean of the answers' exponential delay, seconds, drawn from the organisation's seed.
+        tick: Seconds between two looks at what has changed, to be told on notification sockets.
 
     Raises:
         ListenError: On entering, where the address can't be had.
         ValueError: On entering, where the organisation began so long ago that catching up would take minutes.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - independent settings, all but one with a default
         self,
         organisation: Organisation,
         host: str = "127.0.0.1",
@@ -68,6 +82,7 @@ class Server:
         *,
         clock: Callable[[], float] = time.time,
         latency: float = 0.0,
+        tick: float = 0.05,
     ) -> None:
         self.organisation: Final = organisation
         self.url: str = ""
@@ -76,6 +91,8 @@ class Server:
         self._latency = latency
         self._random = stream(organisation.seed, "latency")
         self._runner: web.AppRunner | None = None
+        self._sockets = Sockets(organisation, clock, tick)
+        self._ticking: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Listen; `url` is set from then on."""
@@ -93,10 +110,15 @@ class Server:
             address = f"{host}:{port}"
             raise ListenError(address, problem.strerror or str(problem)) from problem
         self.url = f"http://{_bracketed(host)}:{self._runner.addresses[0][1]}"
+        self._ticking = asyncio.create_task(self._sockets.run())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop listening; answers under way have a second to get out."""
+        """Stop listening and cut every socket; answers under way have a second to get out."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._ticking
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -105,6 +127,7 @@ class Server:
         application.router.add_get("/", self._help)
         application.router.add_get("/ledger", self._ledger)
         application.router.add_get("/healthy", self._healthy)
+        self._sockets.add_routes(application)
         application.router.add_route("*", "/{path:.*}", self._api)
         return application
 
@@ -113,9 +136,7 @@ class Server:
         path, _, query = request.raw_path.partition("?")
         headers = {name.lower(): value for name, value in request.headers.items()}
         asked = Request(method=request.method, path=path, query=query, headers=headers, body=body)
-        now = self._clock()
-        self.organisation.advance(now)
-        answer = self.organisation.answer(asked, now)
+        answer = self.organisation.answer(asked, self._sockets.advance())
         if self._latency:
             await asyncio.sleep(self._random.expovariate(1.0) * self._latency)
         return _response(answer)
@@ -129,6 +150,8 @@ class Server:
             agents=f"\n{' ' * 22}".join(ids),
             url=self.url,
             example=user_token(ids[0] if ids else "{userId}"),
+            disturbances=_table((name, _told(field)) for name, field in FIELDS.items()),
+            strikes=_table(STRIKES.items()),
         )
         return web.Response(text=text)
 
@@ -167,6 +190,14 @@ def _response(answer: Answer) -> web.Response:
 
 def _shown(entry: LedgerEntry) -> dict[str, Any]:
     return {**asdict(entry), "error_code": entry.error_code}
+
+
+def _told(disturbance: Field[Any]) -> str:
+    return f"{disturbance.metadata['effect']} ({disturbance.metadata['kind'].value})"
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(f"  {name:<18}  {effect}" for name, effect in rows)
 
 
 def _bracketed(host: str) -> str:

@@ -51,6 +51,8 @@ class OrgChange:
         at: The server's time of it (`modifiedDate`, `startTime`), seconds since the epoch, whole milliseconds.
         before: The agent's state before.
         state: The agent's state from then on.
+        presence_since: The server's time of the presence in `state`.
+        routing_since: The server's time of the routing status in `state`.
         conversation_id: The call that ended; None but for `Part.CALLS`.
         error_code: Why its agent leg failed; None when it ended well.
     """
@@ -60,6 +62,8 @@ class OrgChange:
     at: float
     before: AgentState
     state: AgentState
+    presence_since: float
+    routing_since: float
     conversation_id: str | None = None
     error_code: str | None = None
 
@@ -217,12 +221,23 @@ class Agent:
         before = self.state
         if after != before:
             self.state = replace(after, since=self.due)
-            yield OrgChange(agent_id=self.id, part=part, at=self.due, before=before, state=self.state)
+            yield self._change(part, before)
+
+    def _change(self, part: Part, before: AgentState) -> OrgChange:
+        return OrgChange(
+            agent_id=self.id,
+            part=part,
+            at=self.due,
+            before=before,
+            state=self.state,
+            presence_since=self.presence_since,
+            routing_since=self.routing_since,
+        )
 
     def _route(self, status: RoutingStatus) -> Iterator[OrgChange]:
-        for change in self._set(Part.ROUTING_STATUS, replace(self.state, routing_status=status)):
-            self.routing_since = change.at
-            yield change
+        if status is not self.state.routing_status:
+            self.routing_since = self.due
+        yield from self._set(Part.ROUTING_STATUS, replace(self.state, routing_status=status))
 
     def _change_presence(self) -> Iterator[OrgChange]:
         others = {presence: weight for presence, weight in _WEIGHTS.items() if presence is not self.state.presence}
@@ -247,15 +262,8 @@ class Agent:
 
     def _end_call(self) -> Iterator[OrgChange]:
         conversation_id, error_code = self._call
-        yield OrgChange(
-            agent_id=self.id,
-            part=Part.CALLS,
-            at=self.due,
-            before=self.state,
-            state=self.state,
-            conversation_id=conversation_id,
-            error_code=error_code,
-        )
+        ended = self._change(Part.CALLS, self.state)
+        yield replace(ended, conversation_id=conversation_id, error_code=error_code)
         if error_code or not self._chance(_WRAPS_UP):
             yield from self._rest()
         else:
