@@ -35,6 +35,7 @@ _BY_NAME: Final = {
     "ServerDisconnectedError": TransportFailure.CONNECTION_CLOSED,
     "ClientProxyConnectionError": TransportFailure.PROXY,
     "ClientConnectorError": TransportFailure.CONNECTION_FAILED,
+    "ClientConnectionResetError": TransportFailure.CONNECTION_RESET,
     "ClientOSError": TransportFailure.CONNECTION_RESET,
 }
 """By the names of httpx's exception classes, then aiohttp's; the first that fits."""
@@ -127,7 +128,10 @@ def _system_kind(cause: BaseException) -> TransportFailure | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and what caused it, groups opened, nearest first, without going round in circles."""
+    """Yield an exception and what caused it, groups opened, nearest first, without going round in circles.
+
+    Contexts are no causes: a dialer that tries again while it handles an exception has that one as every context.
+    """
     waiting, seen = [error], 0
     while waiting and seen < _MAX_CHAIN:
         cause = waiting.pop(0)
@@ -135,5 +139,5 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         yield cause
         if isinstance(cause, BaseExceptionGroup):
             waiting.extend(cause.exceptions)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType] - the group's members are exceptions, whichever
-        if (further := cause.__cause__ or cause.__context__) is not None:
-            waiting.append(further)
+        if cause.__cause__ is not None:
+            waiting.append(cause.__cause__)

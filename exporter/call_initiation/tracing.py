@@ -83,7 +83,7 @@ class Tracing:
         if current is trace.INVALID_SPAN:  # nobody traces the caller: the usual case, and worth a shortcut
             return None if self._provider is None else _start(self._provider, f"POST {template}", _NO_PARENT)
         parent = current.get_span_context()
-        if current.is_recording() and _is_client_span_of(current, url):
+        if parent.trace_flags.sampled and current.is_recording() and _is_client_span_of(current, url):
             return OpenSpan(_ids_of(parent), current, self._describe)
         if self._provider is None:
             return OpenSpan(_ids_of(parent)) if parent.is_valid else None
