@@ -1,27 +1,38 @@
-"""What the metrics listener serves: `/metrics`, a first page, and health.
+"""What the metrics listener serves: `/metrics`, the correlation page, and health.
 
-It runs on threads of its own, away from the calls, and binds loopback unless told otherwise. Slow clients are cut,
-and only a few are served at once: a scraper in trouble must not become the dialer's trouble.
+It runs on threads of its own, away from the calls, and binds loopback unless told otherwise.
+
+Laws: it only ever answers GET and HEAD, and HEAD says what GET would; whoever has had ten seconds is cut, however the
+time was spent; only a few are served at once. A scraper in trouble must not become the dialer's trouble.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http import HTTPStatus
-from socket import AF_INET, AF_INET6
+from socket import AF_INET, AF_INET6, SHUT_RDWR
 from socketserver import TCPServer, ThreadingMixIn
-from threading import BoundedSemaphore, Thread
-from typing import Any, Final
+from threading import Thread
+from time import monotonic
+from typing import Any, Final, NamedTuple, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
-from wsgiref.types import StartResponse, WSGIEnvironment
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry, make_wsgi_app  # pyright: ignore[reportUnknownVariableType] - untyped there
 
+from call_initiation import landing
 from call_initiation.aggregate import View
 from call_initiation.errors import ListenError
 
-Application = Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]
-
 _AT_ONCE: Final = 8
 _PATIENCE: Final = 10.0
+_LOOK: Final = 0.1  # seconds between looks at who has had their time, and at whether to stop
+
+_SAFETY: Final = (
+    ("Cache-Control", "no-store"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Server", "call-initiation-exporter"),
+    ("X-Content-Type-Options", "nosniff"),
+)
 
 
 class Listener:
@@ -32,21 +43,30 @@ class Listener:
         snapshot: What the page shows.
         address: The address to listen on.
         port: The port; 0 takes any free one.
+        patience: Seconds after which a client is cut.
 
     Raises:
         ListenError: The address can't be had.
     """
 
-    def __init__(self, registry: CollectorRegistry, snapshot: Callable[[], View], address: str, port: int) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        snapshot: Callable[[], View],
+        address: str,
+        port: int,
+        *,
+        patience: float = _PATIENCE,
+    ) -> None:
         self.is_ready = True
-        try:
-            self._server = _Server((address, port), _RequestHandler)
-        except OSError as error:
-            raise ListenError(f"{address}:{port}", error.strerror or str(error)) from error
-        self._server.set_app(application(registry, snapshot, lambda: self.is_ready))
         host = f"[{address}]" if ":" in address else address
+        try:
+            self._server = _Server((address, port), patience)
+        except OSError as error:
+            raise ListenError(f"{host}:{port}", error.strerror or str(error)) from error
+        self._server.set_app(application(registry, snapshot, lambda: self.is_ready))
         self.url = f"http://{host}:{self._server.server_port}"
-        Thread(target=self._server.serve_forever, args=(0.1,), name="call-initiation-listener", daemon=True).start()
+        Thread(target=self._server.serve_forever, args=(_LOOK,), name="call-initiation-listener", daemon=True).start()
 
     def close(self) -> None:
         """Stop listening."""
@@ -54,56 +74,107 @@ class Listener:
         self._server.server_close()
 
 
-def application(registry: CollectorRegistry, snapshot: Callable[[], View], is_ready: Callable[[], bool]) -> Application:
+class _Answer(NamedTuple):
+    status: HTTPStatus
+    headers: list[tuple[str, str]]
+    content: bytes
+
+
+def application(
+    registry: CollectorRegistry, snapshot: Callable[[], View], is_ready: Callable[[], bool]
+) -> WSGIApplication:
     """Return the WSGI application."""
-    metrics = make_wsgi_app(registry)
+    metrics = cast("WSGIApplication", make_wsgi_app(registry))
+
+    def answer(environ: WSGIEnvironment) -> _Answer:
+        match environ.get("PATH_INFO"):
+            case "/":
+                return _page(landing.render(snapshot()))
+            case "/metrics":
+                return _called(metrics, environ)
+            case "/-/healthy":
+                return _text(HTTPStatus.OK, "healthy\n")
+            case "/-/ready" if is_ready():
+                return _text(HTTPStatus.OK, "ready\n")
+            case "/-/ready":
+                return _text(HTTPStatus.SERVICE_UNAVAILABLE, "draining\n")
+            case _:
+                return _text(HTTPStatus.NOT_FOUND, "not found; try / or /metrics\n")
 
     def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        match environ.get("PATH_INFO"):
-            case "/metrics":
-                return metrics(environ, start_response)
-            case "/-/healthy":
-                return _text(start_response, HTTPStatus.OK, "healthy\n")
-            case "/-/ready" if is_ready():
-                return _text(start_response, HTTPStatus.OK, "ready\n")
-            case "/-/ready":
-                return _text(start_response, HTTPStatus.SERVICE_UNAVAILABLE, "draining\n")
-            case _:
-                return _text(start_response, HTTPStatus.NOT_FOUND, "not found; try / or /metrics\n")
+        is_read = environ["REQUEST_METHOD"] in {"GET", "HEAD"}
+        status, headers, content = answer(environ) if is_read else _NOT_ALLOWED
+        headers = [*headers, *_SAFETY, ("Content-Length", str(len(content)))]
+        start_response(f"{status.value} {status.phrase}", headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [content]
 
     return respond
 
 
-def _text(start_response: StartResponse, status: HTTPStatus, body: str) -> Iterable[bytes]:
-    content = body.encode()
-    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(content)))]
-    start_response(f"{status.value} {status.phrase}", headers)
-    return [content]
+def _text(status: HTTPStatus, body: str, *headers: tuple[str, str]) -> _Answer:
+    return _Answer(status, [("Content-Type", "text/plain; charset=utf-8"), *headers], body.encode())
+
+
+_NOT_ALLOWED: Final = _text(HTTPStatus.METHOD_NOT_ALLOWED, "use GET or HEAD\n", ("Allow", "GET, HEAD"))
+
+
+def _page(html: str) -> _Answer:
+    headers = [("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", landing.POLICY)]
+    return _Answer(HTTPStatus.OK, headers, html.encode())
+
+
+def _called(inner: WSGIApplication, environ: WSGIEnvironment) -> _Answer:
+    """Return what another application answers to the request, as if it were a GET."""
+    begun: list[tuple[str, list[tuple[str, str]]]] = []
+    written: list[bytes] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], _: object = None, /) -> Callable[[bytes], object]:
+        begun.append((status, headers))
+        return written.append
+
+    written.extend(inner({**environ, "REQUEST_METHOD": "GET"}, start_response))
+    status, headers = begun[-1]
+    return _Answer(HTTPStatus(int(status[:3])), headers, b"".join(written))
 
 
 class _Server(ThreadingMixIn, WSGIServer):
+    """Serves each client on a thread, and keeps the time at which each has to be gone."""
+
     daemon_threads = True
     block_on_close = False
     allow_reuse_address = True
+    request_queue_size = 64  # those beyond the few are hung up on, and don't wait for seconds to connect
 
-    def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
-        self._places = BoundedSemaphore(_AT_ONCE)
+    def __init__(self, address: tuple[str, int], patience: float) -> None:
+        self._patience = patience
+        self._deadlines: dict[Any, float] = {}
         self.address_family = AF_INET6 if ":" in address[0] else AF_INET
-        super().__init__(address, handler)
+        super().__init__(address, _RequestHandler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve on a thread, or hang up where too many are served already."""
-        if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        if len(self._deadlines) >= _AT_ONCE:
             self.shutdown_request(request)
+            return
+        self._deadlines[request] = monotonic() + self._patience
+        super().process_request(request, client_address)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve, then give the place back."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
+    def shutdown_request(self, request: Any) -> None:
+        """Give the place back, then hang up."""
+        self._deadlines.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Cut whoever has had their time; called every now and then, on the listener's own thread.
+
+        A time limit on each read would let a client that sends a byte now and then keep its place for ever.
+        """
+        now = monotonic()
+        for request, deadline in self._deadlines.copy().items():
+            if deadline < now:
+                self._deadlines.pop(request, None)
+                with suppress(OSError):  # it may have gone by itself
+                    request.shutdown(SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: a client that hangs up is none of the dialer's concern."""
@@ -116,7 +187,5 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _RequestHandler(WSGIRequestHandler):
-    timeout = _PATIENCE
-
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Say nothing: scrapes are no news."""

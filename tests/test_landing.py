@@ -1,0 +1,178 @@
+"""What the correlation page promises: the figures, nothing from outside unescaped, and nothing asked of others."""
+
+import re
+from base64 import b64encode
+from collections.abc import Iterable
+from dataclasses import replace
+from hashlib import sha256
+from html.parser import HTMLParser
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from call_initiation import catalogue
+from call_initiation.aggregate import Aggregate, Family, Number, View
+from call_initiation.events import AgentAtSend, Attempt, Refusal, StateLabel
+from call_initiation.landing import POLICY, render
+from samples import ACCEPTED, REFUSED
+
+VOID = {"meta", "link"}
+
+
+class Page(HTMLParser):
+    """A page as its tables' rows, the text outside of them, and the elements left open."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note the element."""
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in {"td", "th"}:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        """Close the latest element, which must be this one."""
+        assert tag == self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        """Keep the text where it stands."""
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += " " + data if self.rows[-1][-1] else data
+        elif not {"style", "script"} & set(self.open):
+            self.text += data
+
+
+def view(calls: Iterable[Attempt]) -> View:
+    """Return the snapshot after these calls."""
+    aggregate = Aggregate()
+    aggregate.add_source(
+        lambda: [
+            (catalogue.BUILD_INFO, ("1.2.3",), 1),
+            (catalogue.RECORDER_RECORDED, ("attempts",), 60),
+            (catalogue.RECORDER_EXPORTED, ("attempts",), 60),
+            (catalogue.RECORDER_PENDING, ("attempts",), 0),
+        ]
+    )
+    for call in calls:
+        aggregate.record(call)
+    return aggregate.snapshot()
+
+
+def refused(code: str, state: StateLabel) -> Attempt:
+    """Return a refused call."""
+    return replace(REFUSED, agent=AgentAtSend(label=state), refusal=Refusal(codes=(code,)))
+
+
+BUSY = [refused("INVALID_AGENT_STATE", StateLabel.BUSY)] * 30
+STATIONLESS = [refused("conversation.error.no.user.station", StateLabel.NO_STATION)] * 10
+FREE = [replace(ACCEPTED, agent=AgentAtSend(label=StateLabel.AVAILABLE))] * 20
+
+
+def test_the_table_has_codes_by_state() -> None:
+    """With the attempts and the refusal rate of each state, and count, rate and lift of each cell."""
+    page = Page(render(view(BUSY + STATIONLESS + FREE)))
+    assert [
+        ["error code", "all", "no_station", "available", "busy"],
+        ["attempts", "60", "10", "20", "30"],
+        ["refused", "67%", "100%", "0%", "100%"],
+        ["INVALID_AGENT_STATE", "30 50%", "", "", "30 100% · 2.0×"],  # noqa: RUF001 - the sign of multiplication
+        ["conversation.error.no.user.station", "10 17%", "10 100% · 6.0×", "", ""],  # noqa: RUF001 - as above
+        ["outcome", "attempts", "share"],
+        ["rejected", "40", "67%"],
+        ["accepted", "20", "33%"],
+    ] == page.rows
+
+
+def test_the_headline_says_where_to_look() -> None:
+    """The sums, and the most telling cell."""
+    page = Page(render(view(BUSY + FREE)))
+    assert "attempts50accepted20refused30refusal rate60%" in page.text
+    assert "Look first at INVALID_AGENT_STATE with agents busy: 30 of their 30 attempts (100%), 1.7 times" in page.text
+    assert "attempts: 60 recorded = 60 exported + 0 pending + 0 dropped" in page.text
+    assert "call-initiation-exporter 1.2.3" in page.text
+
+
+def test_cells_of_few_attempts_are_grey_and_others_shaded_by_their_rate() -> None:
+    """Thirty attempts of a state make its cells firm."""
+    page = Page(render(view(BUSY + STATIONLESS + FREE)))
+    assert ["few", "s5"] == sorted(named["class"] or "" for tag, named in page.tags if tag == "td" and "class" in named)
+
+
+def test_without_calls_it_says_how_to_instrument() -> None:
+    """And shows no empty table."""
+    page = Page(render(view([])))
+    assert [] == page.rows
+    assert "No calls yet" in page.text
+    assert "exporter.instrument(httpx.Client(" in page.text
+
+
+def test_where_all_is_accepted_there_is_nothing_to_look_at() -> None:
+    """No cells, no first look; the outcomes stay."""
+    page = Page(render(view(FREE)))
+    assert [["outcome", "attempts", "share"], ["accepted", "20", "100%"]] == page.rows
+    assert "Look first" not in page.text
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_nothing_from_outside_becomes_markup(code: str, state: str) -> None:
+    """Whatever a code or a state is, the page has the elements that it has for a harmless one."""
+    assert Page(render(labelled("harmless", "harmless"))).tags == Page(render(labelled(code, state))).tags
+
+
+def labelled(code: str, state: str) -> View:
+    """Return a snapshot with any texts as labels, as if nobody had looked at them before."""
+    labels = ("/api/v2/conversations/calls", code, "400", code, state)
+    return (
+        Family(catalogue.ATTEMPTS, {labels: Number(40), (*labels[:1], "accepted", "202", "none", "idle"): Number(9)}),
+    )
+
+
+def test_an_attack_is_shown_as_what_it_is() -> None:
+    """The text itself, escaped."""
+    html = render(labelled("<script>alert(1)</script>", "\"><img src=x onerror='alert(1)'>"))
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "<img" not in html
+    assert 1 == html.count("<script>")
+
+
+def test_the_policy_allows_this_style_and_this_script_only() -> None:
+    """By their digests (Content Security Policy Level 3)."""
+    html = render(view(BUSY))
+    for element, directive in (("style", "style-src"), ("script", "script-src")):
+        found = re.search(f"<{element}>(.*?)</{element}>", html, re.DOTALL)
+        assert found
+        digest = b64encode(sha256(found[1].encode()).digest()).decode()
+        assert f"{directive} 'sha256-{digest}'" in POLICY
+    assert "style=" not in html
+    assert POLICY.startswith("default-src 'none'")
+
+
+def test_it_refers_to_no_other_host() -> None:
+    """Links and resources stay on the listener; the empty page names an API host in its example only."""
+    page = Page(render(view(BUSY)))
+    targets = [named[key] or "" for _, named in page.tags for key in ("href", "src", "action") if key in named]
+    assert ["data:,", "/metrics", "/-/healthy", "/-/ready"] == targets
+
+
+def test_it_is_fit_for_keyboards_readers_and_browsers_without_scripts() -> None:
+    """A language, a title, a table whose scrolling region takes the focus, headed rows and columns, a reload."""
+    page = Page(render(view(BUSY + FREE)))
+    named = dict(page.tags)
+    assert ("en", "60%") == (named["html"]["lang"], render(view(BUSY + FREE)).split("<title>")[1][:3])
+    assert ("noscript", {}) in page.tags
+    assert ("meta", {"http-equiv": "refresh", "content": "5"}) in page.tags
+    region = next(found for tag, found in page.tags if tag == "div" and found.get("role") == "region")
+    assert ("0", "cells-title") == (region["tabindex"], region["aria-labelledby"])
+    assert all(found.get("scope") in {"row", "col"} for tag, found in page.tags if tag == "th")
+    assert [] == page.open
