@@ -235,11 +235,9 @@ class Observation:
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
             self._recording.fault("submit")
 
-    def describe(self) -> None:
-        """Tell another instrumentation's span of this call, where there is one, what is known by now."""
+    def _describe(self, span: OpenSpan) -> None:
         try:
-            if self.span is not None:
-                self.span.describe(self)
+            span.describe(self)
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
             self._recording.fault("tracing")
 
@@ -255,7 +253,7 @@ class Observation:
             span.close()
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
             self._recording.fault("tracing")
-        self.describe()
+        self._describe(span)
 
     def _note(self, response: Any) -> None:
         self._streams.are_sent = self.sent_ns is not None
@@ -267,8 +265,8 @@ class Observation:
             self.body.fill(content)
         else:
             response.stream = self._streams.read(response.stream, self.body)
-            if self.span is not None and self.span.adopted is not None:
-                self.body.tell(self.describe)
+            if (span := self.span) is not None and span.adopted is not None:
+                self.body.tell(lambda: self._describe(span))
 
     def _give_back(self) -> None:
         """Put the request's stream back, unless the transport has put another one there, as a mock does."""
