@@ -34,6 +34,8 @@ def decode(wire: bytes, content_encoding: str, limit: int = 262_144) -> bytes | 
         content_encoding: The header's value: the codings in the order in which they were applied (RFC 9110, 8.4).
         limit: In bytes.
     """
+    if not content_encoding:
+        return wire[:limit]
     names = [name for part in content_encoding.lower().split(",") if (name := part.strip()) not in {"", "identity"}]
     if len(names) > _MOST_LAYERS or not _DECODERS.keys() >= set(names):
         return None

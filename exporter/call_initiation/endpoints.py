@@ -200,9 +200,8 @@ def _leaves(document: object) -> list[str]:
         one = waiting.pop()
         if isinstance(one, str):
             found.append(one)
-        elif isinstance(one, dict):
+        else:
             waiting += [part for pair in reversed(_object(one).items()) for part in reversed(pair)]
-        elif isinstance(one, list):
             waiting += reversed(_items(one))
     return found
 

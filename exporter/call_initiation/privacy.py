@@ -59,7 +59,7 @@ _UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}
 _CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DIGIT: Final = re.compile(r"[0-9]")
-_DIGITS: Final = re.compile(r"[0-9]+")
+_NO_DIGITS: Final = bytes({*range(128)} - {*b"0123456789"})
 _PIECE: Final = re.compile(r"[A-Za-z0-9]+")
 _EMAIL: Final = re.compile(r"(?<![\w.+-])[\w.+-]++@[\w.-]++")
 _CREDENTIALS: Final = re.compile(r"\b((?i:basic|bearer))[\s:=]++(?![A-Z]?[a-z]{1,19}\b)\S++")
@@ -143,7 +143,7 @@ def _severed(text: str) -> str:
 
 
 def _only_digits(text: str) -> str:
-    return "".join(_DIGITS.findall(text))
+    return text.encode("ascii", "ignore").translate(None, _NO_DIGITS).decode()
 
 
 def digits(text: str) -> str:

@@ -11,11 +11,11 @@ passed the mask; codes stand from the most specific to the most general one.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Final, TypeGuard
 
 from call_initiation.events import BodyState, Category, Refusal
@@ -181,7 +181,7 @@ def parse(
     codes = _fit(_codes(nodes) if nodes else _written_codes(text), mask)
     messages = _messages(nodes) if nodes else _plain_message(text)
     message = next((shown for said in messages if (shown := mask.text(said))), None)
-    contexts = chain((node.get("contextId") for node in reversed(nodes)), (header_correlation_id,))
+    contexts = [*[node.get("contextId") for node in reversed(nodes)], header_correlation_id]
     return Refusal(
         codes=codes,
         category=_category(codes, message, status),
@@ -231,18 +231,16 @@ def _nodes(document: object) -> list[Node]:
             found.append({"code" if _CODE_WORD.fullmatch(value) else "message": value})
         elif _is_node(value):
             found.append(value)
-            waiting.extend(_children(value))
+            waiting += _children(value)
         elif _is_list(value):
-            waiting.extend(value[:_MOST_CHILDREN])
+            waiting += value[:_MOST_CHILDREN]
     found.reverse()
     return found
 
 
-def _children(node: Node) -> Iterator[object]:
-    yield node.get("nested")
-    yield node.get("errors")
-    if not isinstance(node.get("error"), str):  # text is OAuth's code
-        yield node.get("error")
+def _children(node: Node) -> tuple[object, ...]:
+    error: object = node.get("error")
+    return node.get("nested"), node.get("errors"), None if isinstance(error, str) else error  # text is OAuth's code
 
 
 def _details(node: Node) -> list[Node]:
@@ -251,17 +249,17 @@ def _details(node: Node) -> list[Node]:
     return [item for item in items if _is_node(item)]
 
 
-def _codes(nodes: list[Node]) -> Iterator[object]:
+def _codes(nodes: list[Node]) -> list[object]:
     """Return all that stands where a code may stand, the most specific first."""
-    for node in chain.from_iterable(map(_details, nodes)):
-        yield node.get("errorCode")
-        yield node.get("code")
+    found: list[object] = []
+    for detail in chain.from_iterable(map(_details, nodes)):
+        found += detail.get("errorCode"), detail.get("code")
     for node in nodes:
-        yield node.get("errorCode")
-        yield node.get("code")
+        found += node.get("errorCode"), node.get("code")
         error: object = node.get("error")
         if isinstance(error, str) and " " not in error:  # elsewhere a sentence
-            yield error
+            found.append(error)
+    return found
 
 
 def _written_codes(text: str) -> list[str]:
@@ -275,14 +273,19 @@ def _written_codes(text: str) -> list[str]:
     return [code for is_detail, code in found if is_detail] + [code for is_detail, code in found[::-1] if not is_detail]
 
 
-def _fit(said: Iterable[object], mask: Mask) -> tuple[str, ...]:
+def _fit(said: Sequence[object], mask: Mask) -> tuple[str, ...]:
     """Return the codes that are fit to be shown, without repeats; `other` stands last, for it says the least."""
-    texts = dict.fromkeys(code for code in islice(said, _MOST_SAID) if isinstance(code, str | int))
-    codes = dict.fromkeys(shown for text in texts if (shown := mask.code(text)))
+    texts = dict.fromkeys([code for code in said[:_MOST_SAID] if isinstance(code, (str, int))])
+    codes = dict.fromkeys([shown for text in texts if (shown := _shown(text, mask))])
     if OTHER in codes:
         del codes[OTHER]
         codes[OTHER] = None
     return tuple(codes)[:_MOST_CODES]
+
+
+def _shown(code: str | int, mask: Mask) -> str | None:
+    """Return a code as it may be shown; one of our own table tells nothing of a call, so it needs no mask."""
+    return code if isinstance(code, str) and code in CATEGORY_BY_CODE else mask.code(code)
 
 
 def _messages(nodes: list[Node]) -> Iterator[str]:
@@ -308,8 +311,8 @@ def _plain_message(text: str) -> Iterator[str]:
 def _category(codes: tuple[str, ...], message: str | None, status: int) -> Category:
     """Say whose concern it is: a specific code goes before the message, that before a generic code, then the status."""
     meanings = [meaning for meaning in map(_meaning_of_code, codes) if meaning]
-    specific = next((meaning for meaning in meanings if not meaning.is_generic), None)
-    meaning = specific or _meaning_of_message(message or "") or next(iter(meanings), None)
+    specific = [meaning for meaning in meanings if not meaning.is_generic]
+    meaning = specific[0] if specific else _meaning_of_message(message or "") or (meanings[0] if meanings else None)
     if meaning and meaning.category is not Category.UNKNOWN:
         return meaning.category
     return _CATEGORY_BY_STATUS.get(status) or (Category.PROVIDER if status >= _SERVER_ERROR else Category.UNKNOWN)
