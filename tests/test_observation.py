@@ -154,10 +154,8 @@ def test_a_piece_that_cannot_be_kept_is_our_fault_alone() -> None:
 
 def test_an_answered_call() -> None:
     """What is noted is there once the call is left; the request is as it was, and is let go of."""
-    kept, asked = (
-        Kept(),
-        request(headers={"Authorization": "Bearer t"}, extensions={"call_initiation": {"agent_id": "9"}}),
-    )
+    kept, told = Kept(), {"agent_id": "9"}
+    asked = request(headers={"Authorization": "Bearer t"}, extensions={"call_initiation": told})
     stream = asked.stream
     observation = observe(kept, asked=asked)
     with observation as entered:
