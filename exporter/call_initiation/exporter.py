@@ -339,7 +339,9 @@ class Exporter:
         for delivery in self._deliveries:
             delivery.reset()
             delivery.start()
-        self._listener = None
+        if self._listener is not None:
+            self._listener.abandon()
+            self._listener = None
 
 
 def _described(observation: Observation) -> otlp.Attributes:

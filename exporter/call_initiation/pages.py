@@ -71,6 +71,10 @@ class Listener:
     def close(self) -> None:
         """Stop listening."""
         self._server.shutdown()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the socket, as a forked child must: it has no thread that serves it, and its parent has."""
         self._server.server_close()
 
 
