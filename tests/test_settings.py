@@ -1,0 +1,211 @@
+"""What settings promise: one name everywhere, flags before environment before file, and errors of one sentence."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from call_initiation.errors import SettingsError
+from call_initiation.settings import Address, Settings, address, duration, load
+
+MISTAKES = Path(__file__).parent / "data" / "settings"
+SECRET = "canary-7f3a91"
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take from the environment what could be a setting of ours."""
+    for key in ("GENESYS_CLIENT_ID", "GENESYS_CLIENT_SECRET"):
+        monkeypatch.delenv(key, raising=False)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Return a file that sets everything."""
+    path = tmp_path / "exporter.toml"
+    path.write_text(
+        f"""
+        metrics_listen = "[::1]:9000"
+        settle = 1
+        log_level = "Info"
+        log_format = "JSON"
+        genesys_client_id = "an-id"
+        genesys_client_secret = "{SECRET}"
+        """
+    )
+    return path
+
+
+def test_defaults_are_for_loopback_and_calm() -> None:
+    """Nothing needs to be set."""
+    assert Settings() == load()
+    found = load()
+    assert (Address("127.0.0.1", 9464), 2.0, "warning", "text") == (
+        found.metrics_listen,
+        found.settle,
+        found.log_level,
+        found.log_format,
+    )
+    assert (None, None) == (found.genesys_client_id, found.genesys_client_secret)
+
+
+def test_a_file_sets_everything(config: Path) -> None:
+    """By each setting's own name; words in any case."""
+    found = load(config)
+    assert (Address("::1", 9000), 1.0, "info", "json") == (
+        found.metrics_listen,
+        found.settle,
+        found.log_level,
+        found.log_format,
+    )
+    assert found.genesys_client_secret is not None
+    assert ("an-id", SECRET) == (found.genesys_client_id, found.genesys_client_secret.get_secret_value())
+
+
+def test_flags_win_then_the_environment_then_the_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flag that wasn't given, and a variable that is empty, say nothing."""
+    monkeypatch.setenv("CALL_INITIATION_SETTLE", "2s")
+    monkeypatch.setenv("call_initiation_log_level", "error")
+    monkeypatch.setenv("CALL_INITIATION_LOG_FORMAT", "")
+    monkeypatch.setenv("GENESYS_CLIENT_ID", "another-id")
+    found = load(config, {"settle": "3s", "log_level": None})
+    assert (3.0, "error", "json", "another-id") == (
+        found.settle,
+        found.log_level,
+        found.log_format,
+        found.genesys_client_id,
+    )
+
+
+def test_it_shows_what_was_chosen_and_what_is_a_default() -> None:
+    """So that a default may give way where a choice may not."""
+    assert set() == load().model_fields_set
+    assert {"metrics_listen"} == load(flags={"metrics_listen": "127.0.0.1:9464"}).model_fields_set
+
+
+@pytest.mark.parametrize("mistake", sorted(path.stem for path in MISTAKES.glob("*.toml")))
+def test_each_mistake_in_a_file_has_its_sentence(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key, what was found, what was expected."""
+    monkeypatch.chdir(MISTAKES)
+    with pytest.raises(SettingsError) as caught:
+        load(Path(f"{mistake}.toml"))
+    assert Path(f"{mistake}.txt").read_text().rstrip("\n") == str(caught.value)
+
+
+@pytest.mark.parametrize(("path", "reason"), [("none.toml", "no such file or directory"), (".", "is a directory")])
+def test_a_file_that_cannot_be_read_is_named(path: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the system's reason."""
+    monkeypatch.chdir(MISTAKES)
+    with pytest.raises(SettingsError) as caught:
+        load(Path(path))
+    assert f"--config {path}: found what can't be read ({reason}), expected a TOML file" == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("CALL_INITIATION_SETTLE", "soon", "found 'soon', expected a duration up to 60s"),
+        (
+            "CALL_INITIATION_SETTEL",
+            "2",
+            "found a key that isn't known, expected another one, perhaps CALL_INITIATION_SETTLE",
+        ),
+        (
+            "CALL_INITIATION_METRICS_LISTEN",
+            "9464",
+            "found '9464', expected an address to listen on, like 127.0.0.1:9464",
+        ),
+    ],
+)
+def test_a_mistake_in_the_environment_is_named_as_there(
+    key: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the variable's name."""
+    monkeypatch.setenv(key, value)
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert f"{key}: {expected}" == str(caught.value)
+
+
+def test_the_source_at_fault_is_the_one_that_won(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flag is at fault where the file and the environment are fine."""
+    monkeypatch.setenv("CALL_INITIATION_SETTLE", "2s")
+    with pytest.raises(SettingsError) as caught:
+        load(config, {"settle": "2m"})
+    assert "--settle: found '2m', expected a duration up to 60s" == str(caught.value)
+
+
+def test_a_key_with_underscores_is_a_flag_with_hyphens() -> None:
+    """As the command line has it."""
+    with pytest.raises(SettingsError) as caught:
+        load(flags={"metrics_listen": "here"})
+    assert str(caught.value).startswith("--metrics-listen: found 'here'")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "CALL_INITIATION_EXPORTER_SERVICE_HOST",
+        "CALL_INITIATION_EXPORTER_SERVICE_PORT",
+        "CALL_INITIATION_EXPORTER_SERVICE_PORT_METRICS",
+        "CALL_INITIATION_EXPORTER_PORT",
+        "CALL_INITIATION_EXPORTER_PORT_9464_TCP",
+        "CALL_INITIATION_EXPORTER_PORT_9464_TCP_ADDR",
+    ],
+)
+def test_what_kubernetes_puts_there_is_no_mistake(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Service called `call-initiation-exporter` gives each pod of its namespace such variables."""
+    monkeypatch.setenv(key, "tcp://10.0.0.1:9464")
+    assert Settings() == load()
+
+
+def test_secrets_are_shown_nowhere(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by the settings nor by the error about another key, its cause and its context included."""
+    found = load(config)
+    assert SECRET not in f"{found!r} {found} {found.model_dump()} {found.model_dump_json()}"
+    monkeypatch.setenv("GENESYS_CLIENT_SECRET", SECRET)
+    with pytest.raises(SettingsError) as caught:
+        load(config, {"settle": "x"})
+    assert SECRET not in f"{caught.value!r} {caught.value} {caught.value.__cause__!r}"
+
+
+@pytest.mark.parametrize(
+    ("expected", "text"),
+    [(60.0, "60s"), (300.0, "5m"), (3600.0, "1h"), (90.0, "90"), (90.0, 90), (0.5, "0.5s"), (5400.0, "1.5h"), (0.0, 0)],
+)
+def test_durations(expected: float, text: object) -> None:
+    """Seconds, minutes, hours, or plain seconds."""
+    assert expected == duration(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "s", "-1s", "1d", "1 s", "1e3", "inf", "nan", "1m30s", "٣s", "9" * 20, True, None, []]
+)
+def test_what_is_no_duration_is_refused(text: object) -> None:
+    """Nothing is guessed."""
+    with pytest.raises(ValueError, match=r".*"):
+        duration(text)
+
+
+@pytest.mark.parametrize(
+    ("expected", "text"),
+    [
+        (Address("127.0.0.1", 80), "127.0.0.1:80"),
+        (Address("::1", 0), "[::1]:0"),
+        (Address("localhost", 65535), "localhost:65535"),
+    ],
+)
+def test_addresses(expected: Address, text: str) -> None:
+    """A host and a port; IPv6 in brackets, as in URLs."""
+    assert expected == address(text)
+
+
+@given(st.one_of(st.text(), st.integers(), st.none(), st.lists(st.text())))
+def test_addresses_and_durations_are_read_or_refused(anything: object) -> None:
+    """By a ValueError, whatever it is; what is read is in range."""
+    with suppress(ValueError):
+        assert 0 <= address(anything).port <= 65_535
+    with suppress(ValueError):
+        assert 0 <= duration(anything)
