@@ -149,7 +149,7 @@ class Channels:
                 line.warn(notice("v2.system.socket_closing", "Maintenance."), now, self.disturbances)
             case Strike.EVICT:
                 self._evict(channel, now)
-            case Strike.REVOKE:
+            case _:  # Strike.REVOKE
                 topic = f"v2.system.token_revoked.{made_up_id(self._random)}"
                 line.warn(notice(topic, "The token was revoked."), now, self.disturbances)
 

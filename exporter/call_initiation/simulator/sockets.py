@@ -33,8 +33,8 @@ class _Open:
     queue: asyncio.Queue[Item] = field(default_factory=asyncio.Queue[Item])
 
     def cut(self) -> None:
-        if self.request.transport is not None:
-            self.request.transport.abort()
+        """Leave without a word."""
+        self.request.protocol.force_close()
 
     async def write(self) -> None:
         """Send what the queue gives until an end comes, or the client is gone."""
@@ -50,7 +50,7 @@ class _Open:
                 await self.socket.send_bytes(item)
             case Ending.CLOSED:
                 await self.socket.close(code=WSCloseCode.GOING_AWAY)
-            case Ending.CUT:
+            case _:
                 self.cut()
         return not isinstance(item, Ending)
 
@@ -90,10 +90,13 @@ class Sockets:
         """Apply what is due, tell it on the sockets, and return the time."""
         now = self._clock()
         self._organisation.channels.advance(self._organisation.advance(now), now)
+        self._hand_over(now)
+        return now
+
+    def _hand_over(self, now: float) -> None:
         for line, one in self._open.items():
             for item in line.take(now):
                 one.queue.put_nowait(item)
-        return now
 
     async def _listen(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(timeout=_FAREWELL_SECONDS, autoping=False, autoclose=False)
@@ -110,16 +113,20 @@ class Sockets:
     async def _serve(self, one: _Open) -> None:
         self._open[one.line] = one
         try:
-            await one.socket.prepare(one.request)
-            writing = asyncio.create_task(one.write())
-            try:
-                await self._read(one)
-                await self._part(one, writing)
-            finally:
-                writing.cancel()
+            with suppress(ConnectionError):
+                await one.socket.prepare(one.request)
+                await self._converse(one)
         finally:
             del self._open[one.line]
             self._organisation.channels.disconnect(one.line)
+
+    async def _converse(self, one: _Open) -> None:
+        writing = asyncio.create_task(one.write())
+        try:
+            await self._read(one)
+            await self._part(one, writing)
+        finally:
+            writing.cancel()
 
     async def _read(self, one: _Open) -> None:
         """Take what the client says, until either side says farewell."""
@@ -140,8 +147,9 @@ class Sockets:
         if message.type is WSMsgType.PING:
             await one.socket.pong(message.data)
         elif message.type is WSMsgType.TEXT:
-            self._organisation.channels.hear(one.line, message.data, self._clock())
-            self.advance()
+            now = self.advance()
+            self._organisation.channels.hear(one.line, message.data, now)
+            self._hand_over(now)
 
     async def _show(self, _: web.Request) -> web.Response:
         return self._shown()
@@ -155,10 +163,11 @@ class Sockets:
             disturbances, strike = ordered(self._organisation.disturbances, _parsed(await request.text()))
         except DisturbanceError as problem:
             return web.Response(status=HTTPStatus.BAD_REQUEST, text=f"{problem}\n")
+        now = self.advance()
         self._organisation.disturbances = disturbances
         if strike is not None:
-            self._organisation.strike(strike, self._clock())
-        self.advance()
+            self._organisation.strike(strike, now)
+            self._hand_over(now)
         return self._shown()
 
     def _shown(self) -> web.Response:
