@@ -9,7 +9,7 @@ monotonic clock. A step of the wall clock therefore can't put a state on the wro
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, TypeVar, TypeVarTuple
 
 from call_initiation import decoding, endpoints, responses
 from call_initiation.agents import Agents, label
@@ -27,6 +27,8 @@ from call_initiation.events import (
 from call_initiation.observation import Observation
 from call_initiation.privacy import KeyedHash, Mask
 
+_NO_MASK: Final = Mask()
+_UNPARSED: Final = Refusal()
 _NO_PAYLOAD: Final = Payload(PayloadShape.UNREADABLE, None, (), ())
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _SECRET_HEADERS: Final = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
@@ -43,7 +45,7 @@ _BY_CLASS: Final = {
     5: Outcome.FAILED,
 }
 
-Parameters = ParamSpec("Parameters")
+Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 
@@ -72,7 +74,7 @@ class Assessor:
     def assess(self, observation: Observation) -> Attempt:
         """Say what the call was."""
         payload = self._guarded("payload", _NO_PAYLOAD, endpoints.payload, observation.content)
-        mask = self._guarded("mask", Mask(), _mask, observation, payload)
+        mask = self._guarded("mask", _NO_MASK, _mask, observation, payload)
         sent = (self.offset_ns + (observation.sent_ns or observation.started_ns)) / 1e9
         agent = self._guarded("join", NO_AGENT, _agent, observation, payload, mask, sent, self.agents.as_of)
         refusal = self._guarded("parse", _unparsed(observation), _refusal, observation, mask)
@@ -85,15 +87,10 @@ class Assessor:
         return self.duplicates.seen(self.hashes.digest("\n".join((agent.id or "", *payload.destinations))), sent)
 
     def _guarded(
-        self,
-        stage: str,
-        fallback: Result,
-        step: Callable[Parameters, Result],
-        *args: Parameters.args,
-        **kwargs: Parameters.kwargs,
+        self, stage: str, fallback: Result, step: Callable[[*Arguments], Result], *arguments: *Arguments
     ) -> Result:
         try:
-            return step(*args, **kwargs)
+            return step(*arguments)
         except Exception:  # noqa: BLE001 - a fault in one step must not lose the attempt
             self.fault(stage)
             return fallback
@@ -177,7 +174,7 @@ def _sent_at(observation: Observation) -> int | None:
 
 def _unparsed(observation: Observation) -> Refusal | None:
     is_refused = observation.status_code is not None and outcome_of(observation.status_code) is not Outcome.ACCEPTED
-    return Refusal() if is_refused else None
+    return _UNPARSED if is_refused else None
 
 
 def _refusal(observation: Observation, mask: Mask) -> Refusal | None:
