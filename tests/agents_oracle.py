@@ -4,9 +4,11 @@ The twin keeps everything that it was ever told and works every answer out anew.
 agent's state really was, however late, doubled or lost the news of it were.
 """
 
+from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
+from operator import itemgetter
 from random import Random
 from typing import Any
 
@@ -25,10 +27,10 @@ PARTS = ("presence", "routing_status", "on_call", "wrap_up", "station", "out_of_
 
 @dataclass
 class Agent:
-    """All that was told of one agent, in the order of arrival.
+    """All that was told of one agent.
 
     Attributes:
-        changes: Server time and what was told, each once.
+        changes: Server time and what was told, each once; in the order of time, ties in the order of arrival.
         vouched: The latest stretch of time that the feed vouches for.
         is_muddled: Something arrived after 16 newer changes: ties can't be told from repetitions, and ages are guesses.
     """
@@ -37,14 +39,9 @@ class Agent:
     vouched: tuple[float, float] = (inf, -inf)
     is_muddled: bool = False
 
-    def in_order(self) -> list[tuple[float, AgentState]]:
-        """Return the changes by server time, ties by arrival (`sorted` is stable)."""
-        return sorted(self.changes, key=lambda change: change[0])
-
     def floor(self) -> float:
         """Return the time of the newest change that history need not keep."""
-        ordered = self.in_order()
-        return ordered[-HISTORY - 1][0] if len(ordered) > HISTORY else -inf
+        return self.changes[-HISTORY - 1][0] if len(self.changes) > HISTORY else -inf
 
 
 class Oracle:
@@ -60,7 +57,7 @@ class Oracle:
         agent = self.agents.setdefault(agent_id, Agent())
         agent.is_muddled |= at <= agent.floor()
         if (at, update) not in agent.changes:
-            agent.changes.append((at, update))
+            insort(agent.changes, (at, update), key=itemgetter(0))
 
     def confirm(self, agent_id: str, at: float) -> None:
         """Start a stretch that the feed vouches for, unless there is one or it would start before the doubt."""
@@ -81,7 +78,7 @@ class Oracle:
     def as_of(self, agent_id: str, sent: float, now: float | None = None) -> AgentState:
         """Return the state strictly before the send; the caller's word is heard at `now`, by default at the send."""
         agent = self.agents.get(agent_id, Agent())
-        before = [change for change in agent.in_order() if change[0] < sent]
+        before = [change for change in agent.changes if change[0] < sent]
         if not before or sent <= agent.floor():
             return UNKNOWN_STATE
         tellings = {part: [one for one in before if getattr(one[1], part) is not None] for part in PARTS}

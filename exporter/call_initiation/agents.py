@@ -29,7 +29,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
 from itertools import islice
@@ -42,7 +42,6 @@ from call_initiation.events import (
     AgentState,
     Certainty,
     Presence,
-    RoutingStatus,
     StateChange,
     StateLabel,
     StateSource,
@@ -52,6 +51,8 @@ HISTORY: Final = 16
 """How many changes of an agent are kept."""
 
 _SENDS: Final = 4  # how many lookups of an agent are remembered, to notice changes that come too late for them
+_NO_SENDS: Final = array("d")
+_WHOLES: Final = 1024  # how many agents' latest states are kept ready; for all agents it would be 25 MB
 _SHARED: Final = 4096  # how many different tellings are shared between agents; most agents are told the same few
 _OBSERVATIONS: Final = 64  # how many observations of the server's clock count
 
@@ -60,6 +61,10 @@ _values_of: Callable[[AgentState], tuple[Any, ...]] = attrgetter(*_PARTS)
 
 _Told = tuple[int, StateSource, Any, Any, Any, Any, Any, Any]
 """One telling: a bit for each part that it tells, who told it, and the parts as in `_PARTS`; None for one not told."""
+
+_PLACES: Final = tuple(
+    tuple(2 + part for part in range(len(_PARTS)) if told >> part & 1) for told in range(1 << len(_PARTS))
+)  # where in a telling the parts stand that it tells, by its bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,22 +80,12 @@ PRECEDENCE: Final[tuple[Rule, ...]] = (
     Rule(StateLabel.UNKNOWN, "the state is stale or not known", lambda s: s.certainty is not Certainty.KNOWN),
     Rule(StateLabel.ON_CALL, "the agent is on a call", lambda s: (s.on_call or 0) > 0),
     Rule(StateLabel.WRAP_UP, "a call is in after-call work", lambda s: (s.wrap_up or 0) > 0),
-    Rule(
-        StateLabel.INTERACTING,
-        "the routing status is INTERACTING",
-        lambda s: s.routing_status is RoutingStatus.INTERACTING,
-    ),
-    Rule(
-        StateLabel.NOT_RESPONDING,
-        "the routing status is NOT_RESPONDING",
-        lambda s: s.routing_status is RoutingStatus.NOT_RESPONDING,
-    ),
+    Rule(StateLabel.INTERACTING, "the routing status is INTERACTING", lambda s: s.routing_status == "INTERACTING"),
+    Rule(StateLabel.NOT_RESPONDING, "it is NOT_RESPONDING", lambda s: s.routing_status == "NOT_RESPONDING"),
     Rule(StateLabel.NO_STATION, "the agent has no effective station", lambda s: s.station == ""),
 )
-"""Which word wins, from the top; where no row holds, it is the word of the presence.
-
-COMMUNICATING is no row: it says that the agent speaks to somebody, which need not be a call of the contact centre.
-"""
+"""Which word wins, from the top; where no row holds, it is the word of the presence. COMMUNICATING is no row: it says
+that the agent speaks to somebody, which need not be a call of the contact centre."""
 
 PRESENCE_LABELS: Final = {presence: StateLabel(presence.value.lower()) for presence in Presence}
 """The word of each presence."""
@@ -154,8 +149,8 @@ class _History:
         self.label = StateLabel.UNKNOWN
         self.needs_feed = False
         self.expiry = inf  # when the directory looks whether the caller's word has grown too old
-        self.sends: tuple[float, ...] = ()
-        self.whole: _Composed | None = None  # what all changes make: most questions are about now
+        self.sends = _NO_SENDS
+        self.whole: _Composed | None = None  # what all changes make, where the directory keeps it
 
     def add(self, at: float, told: _Told) -> bool:
         """Put one telling in its place; say whether it was a new one."""
@@ -177,35 +172,21 @@ class _History:
         count = bisect_left(self.times, sent)
         if count < max(1, self.folded):
             return None
-        return self.compose(count) if count < len(self.times) else self.latest()
-
-    def latest(self) -> _Composed:
-        """Return the state that all changes make."""
-        if self.whole is None:
-            self.whole = self.compose(len(self.times))
-        return self.whole
-
-    def values(self, sent: float) -> tuple[Any, ...] | None:
-        """Return the parts strictly before `sent`, or None."""
-        composed = self.as_of(sent)
-        return composed and composed.values
+        return self.whole if self.whole and count == len(self.times) else self.compose(count)
 
     def compose(self, count: int) -> _Composed:
         """Let the first `count` changes speak, at least one and at least the folded ones."""
-        values: list[Any] = [None] * len(_PARTS)
+        values: list[Any] = [None] * (2 + len(_PARTS))
         tellers: dict[int, int] = {}
         changed = 0
-        for index in range(count):
-            for part, value in enumerate(self.tolds[index][2:]):
-                if value is None:
-                    continue
-                if value != values[part]:
-                    values[part], changed = value, index
-                tellers[part] = index
+        for index, told in enumerate(islice(self.tolds, count)):
+            for place in _PLACES[told[0]]:
+                if told[place] != values[place]:
+                    values[place], changed = told[place], index
+                tellers[place] = index
         is_kept = changed >= self.folded
-        since = self.times[changed] if is_kept else self.since
-        source = self.tolds[changed][1] if is_kept else self.source
-        return _Composed(tuple(values), since, source, *self._witnesses(set(tellers.values())))
+        since, source = (self.times[changed], self.tolds[changed][1]) if is_kept else (self.since, self.source)
+        return _Composed(tuple(values[2:]), since, source, *self._witnesses(set(tellers.values())))
 
     def _witnesses(self, tellers: set[int]) -> tuple[bool, bool, float]:
         """Say of those who told a state: is the feed among them, or nobody, and when did the caller first speak."""
@@ -272,6 +253,7 @@ class Agents:
         self._ageing: list[
             tuple[float, str]
         ] = []  # a heap: when to look at an agent whose state rests on the caller's word
+        self._wholes: deque[_History] = deque()
         self._now = -inf
 
     def __len__(self) -> int:
@@ -296,11 +278,11 @@ class Agents:
             return _NOTHING
         history = self._find(agent_id) or self._add(agent_id)
         sends = [sent for sent in history.sends if at < sent]
-        before = [history.values(sent) for sent in sends]
+        before = [history.as_of(sent) for sent in sends]
         if not history.add(at, told):
             return _NOTHING
-        after = [history.values(sent) for sent in sends]
-        late = sum(new is not None and new != old for old, new in zip(before, after, strict=True))
+        after = [history.as_of(sent) for sent in sends]
+        late = sum(bool(new and (not old or new.values != old.values)) for old, new in zip(before, after, strict=True))
         return Applied(self._relabel(agent_id, history, at), late)
 
     def confirm(self, agent_id: str, at: float) -> StateChange | None:
@@ -338,7 +320,7 @@ class Agents:
         history = self._find(agent_id)
         if history is None:
             return UNKNOWN_STATE, None
-        history.sends = (*history.sends[1 - _SENDS :], sent)
+        history.sends = array("d", (*history.sends[1 - _SENDS :], sent))
         composed = history.as_of(sent)
         if composed is None:
             return UNKNOWN_STATE, None
@@ -366,9 +348,8 @@ class Agents:
         values = _values_of(update)
         parts = sum(1 << part for part, value in enumerate(values) if value is not None)
         told: _Told = (parts, update.source, *values)
-        if update.station or len(self._shared) >= _SHARED:
-            return self._shared.get(told, told)
-        return self._shared.setdefault(told, told)
+        is_own = update.station or len(self._shared) >= _SHARED
+        return self._shared.get(told, told) if is_own else self._shared.setdefault(told, told)
 
     def _find(self, agent_id: str) -> _History | None:
         """Return an agent's history, up to date with what was suspended, and touch it."""
@@ -416,7 +397,7 @@ class Agents:
 
     def _relabel(self, agent_id: str, history: _History, at: float) -> StateChange | None:
         """Bring an agent's current word and the count of words up to date; return the change of the word, if any."""
-        composed = history.latest()
+        composed = self._whole(history)
         now = max(self._now, history.times[-1])
         state = self._state(history, composed, inf, now)
         before, after = history.label, label(state)
@@ -427,6 +408,15 @@ class Agents:
         return (
             StateChange(agent_id=agent_id, before=before, after=after, state=state, at=at) if before != after else None
         )
+
+    def _whole(self, history: _History) -> _Composed:
+        """Return the state that all changes make, and keep it: the next question is likely to be about it."""
+        if history.whole is None:
+            if len(self._wholes) >= _WHOLES:
+                self._wholes.popleft().whole = None
+            self._wholes.append(history)
+            history.whole = history.compose(len(history.times))
+        return history.whole
 
     def _count(self, history: _History, step: int) -> None:
         """Count an agent's word, or take it back."""
@@ -454,10 +444,10 @@ def _stated(values: tuple[Any, ...], since: float, source: StateSource, certaint
 class ClockSkew:
     """How far the server's clock is ahead of ours, from what answers and events say of it.
 
-    Theory. Each observation bounds the difference: a `Date` header names the second in which the answer was made, which
-    was some moment between sending and receiving; an event can't be stamped later than its arrival. The difference lies
-    in all of the latest intervals at once. Where there is no such point, a clock has jumped, and only the newest
-    observation counts. Where zero is possible, it is taken: a good clock is likelier than a small error.
+    Each observation bounds the difference: a `Date` header names the second in which an answer was made, some moment
+    between sending and receiving; an event can't be stamped later than it arrives. The difference lies in all of the
+    latest intervals; where they have no point in common, a clock has jumped, and only the newest observation counts.
+    Where zero is possible, it is taken: a good clock is likelier than a small error.
     """
 
     def __init__(self) -> None:
@@ -495,21 +485,12 @@ class ClockSkew:
         self._high = min(high for _, high in self._window)
 
 
-_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_IMF_FIXDATE: Final = re.compile(
-    rf"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (\d\d) ({'|'.join(_MONTHS)}) (\d{{4}}) (\d\d):(\d\d):(\d\d) GMT", re.ASCII
-)
+_IMF_FIXDATE: Final = re.compile(r"\w{3}, \d\d \w{3} [1-9]\d{3} \d\d:\d\d:\d\d GMT", re.ASCII)
 
 
 def http_date(text: str) -> float | None:
     """Return the seconds since the epoch that an IMF-fixdate names (RFC 9110, section 5.6.7), or None."""
-    match = _IMF_FIXDATE.fullmatch(text)
-    if match is None:
-        return None
-    day, month, year, hour, minute, second = match.groups()
-    number = _MONTHS.index(month) + 1
     try:
-        moment = datetime(int(year), number, int(day), int(hour), int(minute), int(second), tzinfo=UTC)
+        return parsedate_to_datetime(text).timestamp() if _IMF_FIXDATE.fullmatch(text) else None
     except ValueError:
         return None
-    return moment.timestamp()
