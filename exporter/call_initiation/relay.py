@@ -1,0 +1,364 @@
+"""The way to the API: one httpx transport that sends a request once, over connections that it keeps.
+
+httpx's own pool was made for clients that share it among threads and protocols; measured beside it, writing a head,
+handing the rest to a parser and keeping a stack of connections costs a fraction. What is here is what a gateway needs
+to promise: a request's bytes are written once, in one piece, and never again, whatever comes back.
+
+Laws:
+
+1. The request's stream is read at the very moment at which its bytes are written, with nothing awaited in between:
+   a request whose stream wasn't read has not been sent, and one that is cancelled before is never sent.
+2. Nothing is tried twice: no redirect, no retry, no second address for a request that was written.
+3. An idle connection is closed before the server would close it, and never used if the server has said a word.
+4. An answer ends by its deadline, whatever it drips; headers and bytes are handed on as they came.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+import httptools
+import httpx
+
+_MAX_HEAD: Final = 65_536
+_BUFFER: Final = 262_144  # bytes of an answer that may wait for its reader
+
+_BODILESS: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+_FINAL: Final = 200
+_CLOSED: Final = "the server closed the connection before anything was sent"
+_NO_CONNECTION: Final = "no connection"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where requests go.
+
+    Attributes:
+        host: A name or an address.
+        port: The port.
+        tls: How to speak TLS; None for plain HTTP.
+    """
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+
+    @property
+    def url(self) -> httpx.URL:
+        """Its base URL."""
+        return httpx.URL(scheme="https" if self.tls else "http", host=self.host, port=self.port, path="/")
+
+    @property
+    def authority(self) -> bytes:
+        """What the Host header says: the port only where it isn't the scheme's own."""
+        return self.url.netloc
+
+
+class Upstream(httpx.AsyncBaseTransport):
+    """Sends requests to one origin.
+
+    A request's target is its extension `target` (as httpcore has it), its headers are written as they are.
+
+    Args:
+        origin: Where to.
+        deadline: Seconds from the request to the end of its answer.
+        connect: Seconds for a connection, within the deadline.
+        idle: Seconds after which a connection that isn't used is closed.
+    """
+
+    def __init__(self, origin: Origin, *, deadline: float = 30.0, connect: float = 5.0, idle: float = 10.0) -> None:
+        self._origin = origin
+        self._deadline = deadline
+        self._connect_within = connect
+        self._idle_for = idle
+        self._idle: deque[_Connection] = deque()
+        self._is_closed = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request and return its answer, whose body is still to be read.
+
+        Raises:
+            httpx.TransportError: There is no answer; nothing has been sent if the request's stream wasn't read.
+        """
+        deadline = asyncio.get_running_loop().time() + self._deadline
+        connection = self._kept() or await self._connected(deadline)
+        if not connection.is_usable:
+            raise httpx.ConnectError(_CLOSED)
+        try:
+            connection.send(request.method, _head(request) + await _content(request.stream), deadline)
+            await connection.head
+        except BaseException:
+            connection.abort()
+            raise
+        return httpx.Response(
+            connection.status,
+            headers=connection.headers,
+            stream=_AnswerBody(connection),
+            extensions={"http_version": b"HTTP/1.1", "reason_phrase": connection.reason},
+        )
+
+    def sweep(self, now: float) -> None:
+        """Close the connections that have been idle for too long, `now` being the loop's time."""
+        while self._idle and self._idle[0].idle_until <= now:
+            self._idle.popleft().abort()
+
+    async def aclose(self) -> None:
+        """Close the idle connections, and keep none from now on."""
+        self._is_closed = True
+        while self._idle:
+            self._idle.pop().abort()
+
+    def _kept(self) -> "_Connection | None":
+        """Return the idle connection that was used last, if it can still be used."""
+        now = asyncio.get_running_loop().time()
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_usable and connection.idle_until > now:
+                return connection
+            connection.abort()
+        return None
+
+    async def _connected(self, deadline: float) -> "_Connection":
+        loop, origin = asyncio.get_running_loop(), self._origin
+        try:
+            async with asyncio.timeout_at(min(deadline, loop.time() + self._connect_within)):
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(self._keep),
+                    origin.host,
+                    origin.port,
+                    ssl=origin.tls,
+                    happy_eyeballs_delay=_HAPPY_EYEBALLS,
+                )
+        except TimeoutError as error:
+            raise httpx.ConnectTimeout(_NO_CONNECTION) from error
+        except (OSError, UnicodeError) as error:  # the latter is for a name that can't be one
+            raise httpx.ConnectError(_NO_CONNECTION) from error
+        return connection
+
+    def _keep(self, connection: "_Connection") -> None:
+        if self._is_closed:
+            connection.abort()
+            return
+        connection.idle_until = asyncio.get_running_loop().time() + self._idle_for
+        self._idle.append(connection)
+
+
+_HAPPY_EYEBALLS: Final = 0.25
+"""Seconds until the next address is tried, too (RFC 8305)."""
+
+
+def _head(request: httpx.Request) -> bytes:
+    target: bytes = request.extensions["target"]
+    lines = [b"%b %b HTTP/1.1" % (request.method.encode(), target)]
+    lines += [b"%b: %b" % header for header in request.headers.raw]
+    return b"\r\n".join([*lines, b"", b""])
+
+
+async def _content(stream: object) -> bytes:
+    """Return a request's body, having awaited nothing: it is there in one piece."""
+    assert isinstance(stream, httpx.ByteStream)  # noqa: S101 - what the gateway makes
+    return b"".join([part async for part in stream])
+
+
+class _AnswerBody(httpx.AsyncByteStream):
+    """The bytes of an answer as they come; closing it early ends the connection."""
+
+    def __init__(self, connection: "_Connection") -> None:
+        self._connection = connection
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while part := await self._connection.part():
+            yield part
+
+    async def aclose(self) -> None:
+        self._connection.leave()
+
+
+class _Connection(asyncio.Protocol):
+    """A connection to the origin: one request at a time, each answered before the next."""
+
+    def __init__(self, keep: "Callable[[_Connection], None]") -> None:
+        self._keep = keep
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_waiting = False  # for an answer, or for its rest
+        self._is_paused = False
+        self.idle_until = 0.0
+        self._reset("")
+
+    def _reset(self, method: str) -> None:
+        self._method = method
+        self._parts: deque[bytes] = deque()
+        self._size = 0  # of the parts
+        self._head_size = 0
+        self._has_head = False
+        self._is_whole = False
+        self._is_delimited = False
+        self._error: httpx.TransportError | None = None
+        self._news: asyncio.Future[None] | None = None
+        self.status = 0
+        self.reason = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    # -- for the transport --------------------------------------------------------------------------------------------
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it is open, and the server has said nothing since its last answer."""
+        return not self._is_waiting and not self._transport.is_closing()
+
+    def send(self, method: str, request: bytes, deadline: float) -> None:
+        """Write a request, once."""
+        self._reset(method)
+        self._is_waiting = True
+        self.head: asyncio.Future[None] = self._loop.create_future()
+        self._timer = self._loop.call_at(deadline, self._expire)
+        self._transport.write(request)
+
+    async def part(self) -> bytes:
+        """Return the next bytes of the answer's body; none at its end.
+
+        Raises:
+            httpx.TransportError: It broke off.
+        """
+        while not self._parts:
+            if self._is_whole:
+                return b""
+            if self._error is not None:
+                raise self._error
+            self._news = self._loop.create_future()
+            await self._news
+        part = self._parts.popleft()
+        self._size -= len(part)
+        if self._is_paused and self._size < _BUFFER:
+            self._is_paused = False
+            self._transport.resume_reading()
+        return part
+
+    def leave(self) -> None:
+        """Take no more of the answer."""
+        if not self._is_whole:
+            self.abort()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._stop_timer()
+        self._transport.abort()
+
+    # -- for the event loop -------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a stream's transport is
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if not self._is_waiting:  # nobody asked
+            self.abort()
+            return
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self._is_waiting:
+                self._fail(httpx.RemoteProtocolError("the answer is no HTTP"), error)
+            self._transport.abort()  # whatever follows a whole answer was never asked for
+
+    def eof_received(self) -> None:
+        if self._is_waiting and self._has_head and not self._is_delimited:
+            self.on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._is_waiting and self._error is None:
+            if exc is None:
+                self._fail(httpx.RemoteProtocolError("the server closed the connection before its answer was whole"))
+            else:
+                self._fail(httpx.ReadError("the connection was lost before the answer was whole"), exc)
+
+    # -- for the parser -----------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if not self._is_waiting:
+            raise ValueError(self.status)  # an answer that nobody asked for must not overwrite the one before it
+        self.reason, self.headers = b"", []
+        self._is_delimited = False
+
+    def on_status(self, reason: bytes) -> None:
+        self.reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_size += len(name) + len(value)
+        if self._head_size > _MAX_HEAD:
+            raise ValueError(self._head_size)
+        if not self._has_head:  # else it is a trailer
+            self.headers.append((name, value.rstrip(b" \t")))
+            self._is_delimited |= _delimits(name.lower(), value)
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        if self.status < _FINAL:
+            return
+        self._has_head = True
+        if self._method == "HEAD":  # the parser doesn't know that no body follows
+            self._is_whole = True
+            self._end()
+            self._transport.close()
+        if not self.head.done():
+            self.head.set_result(None)
+
+    def on_body(self, body: bytes) -> None:
+        self._parts.append(body)
+        self._size += len(body)
+        if self._size > _BUFFER and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def on_message_complete(self) -> None:
+        if not self._has_head or self._is_whole:
+            return
+        self._is_whole = True
+        self._end()
+        if self._can_be_kept():
+            self._keep(self)
+        else:
+            self._transport.close()
+
+    def _can_be_kept(self) -> bool:
+        is_delimited = self._is_delimited or self.status in _BODILESS
+        return is_delimited and self._parser.should_keep_alive() and not self._is_paused
+
+    def _expire(self) -> None:
+        self._timer = None
+        self._fail(httpx.ReadTimeout("no whole answer by the deadline"))
+        self._transport.abort()
+
+    def _fail(self, error: httpx.TransportError, cause: BaseException | None = None) -> None:
+        error.__cause__ = cause
+        self._error = error
+        self._end()
+        if not self.head.done():
+            self.head.set_exception(error)
+
+    def _end(self) -> None:
+        self._is_waiting = False
+        self._stop_timer()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _delimits(name: bytes, value: bytes) -> bool:
+    """Tell whether a header says where the body ends; else the connection's end does."""
+    return name == b"content-length" or (name == b"transfer-encoding" and value.lower().endswith(b"chunked"))
