@@ -34,6 +34,7 @@ _TOPIC: Final = re.compile(r"v2\.users\.([^.?]+)(?:\.([^?&]+)|\?([^?]+))")
 _NAMES: Final = frozenset({name for names in TOLD.values() for name in names} | {"outofoffice"})
 
 Json = dict[str, Any]
+Topics = dict[str, tuple[str, frozenset[str]]]
 
 
 @dataclass(slots=True)
@@ -51,11 +52,11 @@ class Channel:
     id: str
     owner: str
     expires_at: float
-    topics: dict[str, tuple[str, frozenset[str]]] = field(default_factory=dict[str, tuple[str, frozenset[str]]])
+    topics: Topics = field(default_factory=Topics)
     line: Line | None = None
     _heard: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
 
-    def subscribe(self, topics: dict[str, tuple[str, frozenset[str]]]) -> None:
+    def subscribe(self, topics: Topics) -> None:
         """Replace the subscriptions."""
         self.topics, self._heard = topics, {}
         for user_id, names in topics.values():
@@ -194,14 +195,18 @@ class Channels:
         if method == "DELETE":
             channel.subscribe({})
             return None
+        if method not in {"PUT", "POST"}:
+            return Finding("not.found")
         topics = _topics(body)
-        if method not in {"PUT", "POST"} or topics is None:
-            return Finding(BAD_REQUEST if topics is None else "not.found")
         kept = channel.topics if method == "POST" else {}
-        if len(kept.keys() | topics) > MOST_TOPICS:
-            return Finding(BAD_REQUEST)
+        return Finding(BAD_REQUEST) if topics is None else self._subscribe(channel, kept, topics)
+
+    def _subscribe(self, channel: Channel, kept: Topics, topics: Iterable[str]) -> object | Finding:
         reasons = {topic: self._reason(topic) for topic in topics}
-        channel.subscribe(kept | {topic: _parsed(topic) for topic, reason in reasons.items() if not reason})
+        wanted = kept | {topic: _parsed(topic) for topic, reason in reasons.items() if not reason}
+        if len(wanted) > MOST_TOPICS:
+            return Finding(BAD_REQUEST)
+        channel.subscribe(wanted)
         return {"entities": [_rejected(topic, why) if why else _permitted(topic) for topic, why in reasons.items()]}
 
     def _reason(self, topic: str) -> str:
