@@ -207,3 +207,9 @@ def test_user_state_takes_any_json(body: object) -> None:
     """Nothing is raised, and a part is spoken of once."""
     parts = [one.part for one in users.user_state(body)]
     assert len(set(parts)) == len(parts)
+
+
+@pytest.mark.parametrize("other", ["defaultStation", "lastAssociatedStation"])
+def test_a_read_that_shows_other_stations_only_says_that_there_is_no_effective_one(other: str) -> None:
+    """The API leaves out what isn't there."""
+    assert [""] == [update.state.station for update in users.stations({other: {"id": "7c1e"}}, REST)]

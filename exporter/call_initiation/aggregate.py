@@ -14,7 +14,17 @@ from typing import Final, assert_never
 
 from call_initiation import catalogue
 from call_initiation.catalogue import Metric
-from call_initiation.events import Attempt, Event, FeedChange, FeedState, LateChange, StateChange
+from call_initiation.events import (
+    Attempt,
+    Event,
+    FeedChange,
+    FeedState,
+    LateChange,
+    LegFailure,
+    NotificationTaken,
+    SkewChange,
+    StateChange,
+)
 from call_initiation.privacy import LabelCap
 
 OTHER: Final = "other"
@@ -103,6 +113,12 @@ class Aggregate:
                     self._count(catalogue.STATE_JOINS_LATE, ())
                 case FeedChange():
                     self._feed(event)
+                case NotificationTaken():
+                    self._notification(event)
+                case LegFailure():
+                    self._count(catalogue.ASYNC_FAILURES, (self._code(event.error_code), event.label))
+                case SkewChange():
+                    self._number(catalogue.FEED_CLOCK_SKEW, ()).value = event.seconds
                 case _:
                     assert_never(event)
 
@@ -164,6 +180,11 @@ class Aggregate:
         self._number(catalogue.FEED_UP, ()).value = float(is_up)
         if is_up and change.reason:
             self._count(catalogue.FEED_RECONNECTS, (change.reason,))
+
+    def _notification(self, taken: NotificationTaken) -> None:
+        self._count(catalogue.FEED_EVENTS, (taken.topic,))
+        if taken.lag is not None:
+            self._observe(catalogue.FEED_EVENT_LAG, (), taken.lag)
 
     def _code(self, code: str) -> str:
         folded, is_overflow = self._codes.fold(code)

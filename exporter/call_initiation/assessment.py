@@ -18,6 +18,7 @@ from call_initiation.events import (
     NO_AGENT,
     UNKNOWN_STATE,
     AgentAtSend,
+    AgentIdSource,
     AgentState,
     Attempt,
     Outcome,
@@ -63,6 +64,8 @@ class Assessor:
         hashes: The keyed hash under which destinations are compared; the numbers themselves are not kept.
         offset_ns: What to add to `time.perf_counter_ns` to be on the timeline.
         fault: Counts a fault of our own.
+        duplicates: Notices calls that repeat one of moments before.
+        token_user: Says whose the token of a call is, where that is known.
     """
 
     agents: Agents
@@ -70,16 +73,21 @@ class Assessor:
     offset_ns: int
     fault: Callable[[str], None]
     duplicates: Duplicates
+    token_user: Callable[[Observation], str | None] = lambda _: None
 
     def assess(self, observation: Observation) -> Attempt:
         """Say what the call was."""
         payload = self._guarded("payload", _NO_PAYLOAD, endpoints.payload, observation.content)
         mask = self._guarded("mask", _NO_MASK, _mask, observation, payload)
         sent = (self.offset_ns + (observation.sent_ns or observation.started_ns)) / 1e9
-        agent = self._guarded("join", NO_AGENT, _agent, observation, payload, mask, sent, self.agents.as_of)
+        agent = self._guarded("join", NO_AGENT, self._agent, observation, payload, mask, sent)
         refusal = self._guarded("parse", _unparsed(observation), _refusal, observation, mask)
         is_repeated = self._guarded("duplicates", False, self._is_repeated, agent, payload, sent)  # noqa: FBT003 - the fallback
         return _attempt(observation, payload, agent, refusal, is_repeated=is_repeated)
+
+    def _agent(self, observation: Observation, payload: Payload, mask: Mask, sent: float) -> AgentAtSend:
+        who = _who(observation, payload, self.token_user(observation))
+        return _agent(observation, who, mask, sent, self.agents.as_of)
 
     def _is_repeated(self, agent: AgentAtSend, payload: Payload, sent: float) -> bool:
         if not payload.destinations:
@@ -100,7 +108,7 @@ def glance(observation: Observation) -> Attempt:
     """Say what is known of a call that still runs, on whichever thread: no history is asked."""
     payload = endpoints.payload(observation.content)
     mask = _mask(observation, payload)
-    agent = _agent(observation, payload, mask, observation.started_at / 1e9, _no_history)
+    agent = _agent(observation, _who(observation, payload), mask, observation.started_at / 1e9, _no_history)
     return _attempt(observation, payload, agent, _refusal(observation, mask), is_repeated=False)
 
 
@@ -129,15 +137,20 @@ def _attempt(
     )
 
 
+def _who(observation: Observation, payload: Payload, token_user: str | None = None) -> tuple[str | None, AgentIdSource]:
+    said, _ = endpoints.told(observation.extension)
+    return endpoints.agent(observation.endpoint, said, token_user, payload)
+
+
 def _agent(
     observation: Observation,
-    payload: Payload,
+    who: tuple[str | None, AgentIdSource],
     mask: Mask,
     sent: float,
     as_of: Callable[[str, float], tuple[AgentState, float | None]],
 ) -> AgentAtSend:
-    told_id, told_state = endpoints.told(observation.extension)
-    agent_id, source = endpoints.agent(observation.endpoint, told_id, None, payload)
+    agent_id, source = who
+    _, told_state = endpoints.told(observation.extension)
     if told_state is not None:
         state, age = told_state, _age(told_state, sent)
     elif agent_id is not None:

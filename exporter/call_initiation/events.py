@@ -402,7 +402,42 @@ class FeedChange:
     at: float
 
 
-Event = Attempt | StateChange | LateChange | FeedChange
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationTaken:
+    """The state feed told us something.
+
+    Attributes:
+        topic: The topic's last part, such as `presence`; `ignored` for what isn't understood.
+        lag: Seconds from the change to our hearing of it; None where the change carries no time.
+    """
+
+    topic: str
+    lag: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegFailure:
+    """A call was accepted, and then its agent's own leg failed.
+
+    Attributes:
+        agent_id: The agent's user id.
+        error_code: Why, made fit to leave this process.
+        label: The agent's state when we heard of it, as one word.
+    """
+
+    agent_id: str
+    error_code: str
+    label: StateLabel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkewChange:
+    """The server's clock is found to be so many seconds ahead of ours."""
+
+    seconds: float
+
+
+Event = Attempt | StateChange | LateChange | FeedChange | NotificationTaken | LegFailure | SkewChange
 """All that a sink can be told. Closed: match on it, and end in `assert_never`."""
 
 

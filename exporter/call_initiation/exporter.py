@@ -13,7 +13,7 @@ from importlib import metadata
 from secrets import token_bytes
 from time import monotonic, perf_counter_ns, time_ns
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, assert_never
 
 from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider, LogRecord
@@ -28,21 +28,37 @@ from opentelemetry.sdk.trace.export import SpanExporter
 from prometheus_client import CollectorRegistry
 
 from call_initiation import catalogue, client, collector, endpoints, otlp
-from call_initiation.agents import Agents
+from call_initiation.agents import Agents, label
 from call_initiation.aggregate import Aggregate, Labels
 from call_initiation.assessment import Assessor, glance
 from call_initiation.catalogue import SCOPE, Metric
 from call_initiation.delivery import Delivered, Delivery, MetricsDelivery, Passing
 from call_initiation.endpoints import Duplicates
 from call_initiation.errors import ListenError, SettingsError
-from call_initiation.events import AgentState, Event, LateChange, Ledger, Presence, RoutingStatus, Sink, StateLabel
+from call_initiation.events import (
+    AgentState,
+    Event,
+    FeedChange,
+    LateChange,
+    Ledger,
+    LegFailure,
+    NotificationTaken,
+    Presence,
+    RoutingStatus,
+    Sink,
+    SkewChange,
+    StateLabel,
+)
 from call_initiation.meters import MeterSink
 from call_initiation.observation import UNOBSERVED, Observation, Streams, Unobserved
 from call_initiation.pages import Listener
-from call_initiation.privacy import KeyedHash
+from call_initiation.privacy import OTHER, KeyedHash, Mask
 from call_initiation.prometheus import SnapshotCollector
-from call_initiation.recorder import Recorder, StateUpdate
+from call_initiation.recorder import Forgotten, LegLost, Reading, Recorder, StateUpdate, Suspension, Told
 from call_initiation.tracing import Tracing
+
+if TYPE_CHECKING:
+    from call_initiation.feed import FeedThread
 
 __version__: Final = metadata.version("call-initiation-exporter")
 
@@ -101,9 +117,11 @@ class Exporter:
         self._tracing = self._spans(tracer_provider, span_exporter)
         self._events(logger_provider, log_record_exporter, event_attributes or {})
         self._metrics(meter_provider, metric_exporter)
-        assessor = Assessor(self.agents, KeyedHash(token_bytes(32)), self._offset_ns, self._count_fault, Duplicates())
+        self._hashes = KeyedHash(token_bytes(32))
+        self._assessor = Assessor(self.agents, self._hashes, self._offset_ns, self._count_fault, Duplicates())
+        self._feed: FeedThread | None = None
         self._recorder = Recorder(
-            assessor.assess,
+            self._assessor.assess,
             self._apply,
             self._sinks,
             self._count_fault,
@@ -169,6 +187,49 @@ class Exporter:
         )
         self._recorder.update(StateUpdate(agent_id, state, self.now() if since is None else since))
 
+    def follow_agents(  # noqa: PLR0913 - one keyword for each thing that can be chosen
+        self,
+        *,
+        region: str,
+        agent_ids: Iterable[str] = (),
+        queue_ids: Iterable[str] = (),
+        group_ids: Iterable[str] = (),
+        as_seen: bool = False,
+        client_id: str | None = None,
+        client_secret: str | None = None,
+        resolve_token_users: bool = True,
+    ) -> None:
+        """Keep agents' states current, in a thread of its own: nothing waits for it, and what fails shows in metrics.
+
+        Args:
+            region: A region's name, domain or URL, as `regions.api_url` takes it.
+            agent_ids: Users to follow.
+            queue_ids: Queues whose members to follow.
+            group_ids: Groups whose members to follow.
+            as_seen: Follow whoever places a call, from the first one on; the first one itself stays `stale`.
+            client_id: Of our own OAuth client; else from `GENESYS_CLIENT_ID`, or from a file that
+                `GENESYS_CLIENT_ID_FILE` names.
+            client_secret: The same with `GENESYS_CLIENT_SECRET`.
+            resolve_token_users: Find out who places the calls that name no agent, by reading `users/me` with the
+                call's own token. It is sent once, to the very host that the call went to, only if that is the region's
+                API, and to nobody else; it isn't kept.
+
+        Raises:
+            SettingsError: An argument can't be used, credentials are missing, aiohttp isn't installed, or agents are
+                followed already.
+        """
+        from call_initiation import feed, follow, sockets  # noqa: PLC0415 - httpx and asyncio, which not every dialer has
+
+        if self._feed is not None:
+            raise SettingsError("follow_agents", "a second call", "one call that names all agents")
+        sockets.require_aiohttp()
+        following = follow.Following(tuple(agent_ids), tuple(queue_ids), tuple(group_ids), as_seen)
+        access = feed.Access.find(region, client_id, client_secret)
+        port = feed.Port(self.now, self._tell, self._recorder.fault)
+        self._feed = feed.FeedThread(access, following, port, self._hashes if resolve_token_users else None)
+        self._attend(self._feed)
+        self._feed.start()
+
     def flush(self, timeout: float = 5.0) -> bool:
         """Record and export all that waits, settled or not; tell whether `timeout` seconds sufficed."""
         deadline = monotonic() + timeout
@@ -182,11 +243,15 @@ class Exporter:
         self._is_closed = True
         atexit.unregister(self._at_exit)
         deadline = monotonic() + timeout
+        if self._feed is not None:
+            self._feed.stop()
         self._recorder.close(timeout / 2)
         for delivery in self._deliveries:
             delivery.hurry()
         for delivery in self._deliveries:
             delivery.close(max(0.0, deadline - monotonic()))
+        if self._feed is not None:
+            self._feed.join(max(0.0, deadline - monotonic()))
         if self._listener is not None:
             self._listener.close()
 
@@ -303,12 +368,51 @@ class Exporter:
             _logger.warning("no metrics are served: %s", error)
             return None
 
-    def _apply(self, update: StateUpdate) -> Iterable[Event]:
-        applied = self.agents.apply(update.agent_id, update.state, at=update.at)
+    def _apply(self, told: Told) -> Iterable[Event]:
+        match told:
+            case StateUpdate():
+                yield from self._change(told.agent_id, told.state, told.at)
+            case Reading():
+                yield from self._read(told)
+            case Suspension():
+                self.agents.suspend(told.since, told.agent_ids)
+            case Forgotten():
+                self.agents.forget(told.agent_id)
+            case LegLost():
+                state, _ = self.agents.as_of(told.agent_id, told.at)
+                code = Mask().code(told.error_code) or OTHER
+                yield LegFailure(agent_id=told.agent_id, error_code=code, label=label(state))
+            case FeedChange() | NotificationTaken() | SkewChange():
+                yield told
+            case _:
+                assert_never(told)
+
+    def _change(self, agent_id: str, state: AgentState, at: float) -> Iterable[Event]:
+        applied = self.agents.apply(agent_id, state, at=at)
         if applied.change is not None:
             yield applied.change
         for _ in range(applied.late):
-            yield LateChange(agent_id=update.agent_id, at=update.at)
+            yield LateChange(agent_id=agent_id, at=at)
+
+    def _read(self, reading: Reading) -> Iterable[Event]:
+        for at, state in reading.changes:
+            yield from self._change(reading.agent_id, state, at)
+        if reading.confirmed_at is None:
+            return
+        change = self.agents.confirm(reading.agent_id, reading.confirmed_at)
+        if not reading.lasts:
+            self.agents.suspend(reading.confirmed_at, [reading.agent_id])
+        elif change is not None:
+            yield change
+
+    def _tell(self, told: Told) -> bool:
+        """Take what the feed tells, until the end: what it says of its own end concerns nobody any more."""
+        return not self._is_closed and self._recorder.update(told)
+
+    def _attend(self, feed: "FeedThread") -> None:
+        """Let the feed know of calls, and say whose their tokens are."""
+        self._assessor.token_user = feed.callers.of_token
+        self._recorder.foresee(feed.notice)
 
     def _count_agents(self) -> None:
         """Set the gauge of agents by state; on the recorder's thread, which alone may touch them."""

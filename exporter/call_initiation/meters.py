@@ -1,7 +1,7 @@
 """The aggregate as a dialer's own `MeterProvider` sees it.
 
-Counters and gauges are observable instruments that read the aggregate when the dialer's reader asks; the two
-histograms of calls are recorded call by call on the recorder's thread, with the call's span in context, so that the
+Counters and gauges are observable instruments that read the aggregate when the dialer's reader asks; the histograms
+are recorded event by event on the recorder's thread, those of calls with the call's span in context, so that the
 dialer's exemplars point at it.
 """
 
@@ -14,8 +14,17 @@ from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from call_initiation.aggregate import View
-from call_initiation.catalogue import AGENT_STATE_AGE, DURATION, METRICS, SCOPE, Kind, Metric
-from call_initiation.events import Attempt, Event, FeedChange, LateChange, StateChange
+from call_initiation.catalogue import AGENT_STATE_AGE, DURATION, FEED_EVENT_LAG, METRICS, SCOPE, Kind, Metric
+from call_initiation.events import (
+    Attempt,
+    Event,
+    FeedChange,
+    LateChange,
+    LegFailure,
+    NotificationTaken,
+    SkewChange,
+    StateChange,
+)
 
 _FLAGS: Final = TraceFlags(TraceFlags.SAMPLED)
 
@@ -30,11 +39,11 @@ class MeterSink:
                 meter.create_observable_counter(metric.name, [_observing(metric, snapshot)], metric.unit, metric.help)
             elif metric.kind is Kind.GAUGE:
                 meter.create_observable_gauge(metric.name, [_observing(metric, snapshot)], metric.unit, metric.help)
-        self._duration, self._age = (
+        self._duration, self._age, self._lag = (
             meter.create_histogram(
                 metric.name, metric.unit, metric.help, explicit_bucket_boundaries_advisory=metric.buckets
             )
-            for metric in (DURATION, AGENT_STATE_AGE)
+            for metric in (DURATION, AGENT_STATE_AGE, FEED_EVENT_LAG)
         )
 
     def record(self, event: Event) -> None:
@@ -47,7 +56,10 @@ class MeterSink:
                 if event.agent.age is not None:
                     labels = (event.outcome.value, event.agent.label.value)
                     self._age.record(event.agent.age, dict(zip(AGENT_STATE_AGE.labels, labels, strict=True)), context)
-            case StateChange() | LateChange() | FeedChange():
+            case NotificationTaken():
+                if event.lag is not None:
+                    self._lag.record(event.lag)
+            case StateChange() | LateChange() | FeedChange() | LegFailure() | SkewChange():
                 pass
             case _:
                 assert_never(event)

@@ -36,7 +36,19 @@ from opentelemetry.util.types import AttributeValue
 
 from call_initiation.aggregate import Distribution, Exemplar, Family, Labels, View
 from call_initiation.catalogue import EVENT_NAME, SCOPE, Kind, Metric
-from call_initiation.events import Attempt, BodyState, Certainty, Event, FeedChange, LateChange, SpanIds, StateChange
+from call_initiation.events import (
+    Attempt,
+    BodyState,
+    Certainty,
+    Event,
+    FeedChange,
+    LateChange,
+    LegFailure,
+    NotificationTaken,
+    SkewChange,
+    SpanIds,
+    StateChange,
+)
 
 Attributes = dict[str, AttributeValue]
 

@@ -20,7 +20,7 @@ from threading import Lock, Thread, current_thread
 from time import monotonic, perf_counter, sleep
 from typing import Final
 
-from call_initiation.events import AgentState, Attempt, Event, Ledger, Sink
+from call_initiation.events import AgentState, Attempt, Event, FeedChange, Ledger, NotificationTaken, Sink, SkewChange
 from call_initiation.observation import Observation
 
 TICK: Final = 0.1
@@ -53,12 +53,63 @@ class StateUpdate:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a read of an agent showed; one message, so that no part of it can be lost alone.
+
+    Attributes:
+        agent_id: The agent's user id.
+        changes: When each part took effect, and the part.
+        confirmed_at: From when on all parts are vouched for; None where a part is missing.
+        lasts: Whether changes after it are heard of; else it is vouched for at that moment only.
+    """
+
+    agent_id: str
+    changes: tuple[tuple[float, AgentState], ...]
+    confirmed_at: float | None
+    lasts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """Changes of some agents after `since` may have been missed; None means all agents."""
+
+    since: float
+    agent_ids: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """An agent is no more: a deleted user is unknown."""
+
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LegLost:
+    """An agent's own leg of an accepted call failed.
+
+    Attributes:
+        agent_id: The agent's user id.
+        error_code: The API's code, as it came.
+        at: When we heard of it, on the recorder's timeline.
+    """
+
+    agent_id: str
+    error_code: str
+    at: float
+
+
+Told = StateUpdate | Reading | Suspension | Forgotten | LegLost | FeedChange | NotificationTaken | SkewChange
+"""All that the recorder's thread can be told besides calls. Closed: match on it, and end in `assert_never`."""
+
+
 class Recorder:
     """Takes what happened from any thread; records it on its own.
 
     Args:
         assess: Says what a call was.
-        apply: Takes a state update; returns the events that follow from it.
+        apply: Takes what was told; returns the events that follow from it.
         sinks: Where recorded events go, by the name of their stage.
         count_fault: Counts a fault of our own; called on the recorder's thread.
         tidy: Called at the end of each turn, on the recorder's thread.
@@ -69,7 +120,7 @@ class Recorder:
     def __init__(  # noqa: PLR0913 - what it is made of
         self,
         assess: Callable[[Observation], Attempt],
-        apply: Callable[[StateUpdate], Iterable[Event]],
+        apply: Callable[[Told], Iterable[Event]],
         sinks: Mapping[str, Sink],
         count_fault: Callable[[str], None],
         tidy: Callable[[], None],
@@ -84,6 +135,7 @@ class Recorder:
         self._tidy = tidy
         self._settle = settle
         self._capacity = capacity
+        self._foresee: Callable[[Observation], None] | None = None
         self._is_closed = False
         self.reset()
 
@@ -92,7 +144,8 @@ class Recorder:
         self._lock = Lock()
         self._attempts: deque[Observation] = deque()
         self._unfinished: deque[Observation] = deque()
-        self._updates: deque[StateUpdate] = deque()
+        self._updates: deque[Told] = deque()
+        self._arrived: deque[Observation] = deque()
         self._refused: deque[tuple[str, str]] = deque()
         self._faults: deque[str] = deque()
         self._in_hand: Counter[str] = Counter()
@@ -111,17 +164,28 @@ class Recorder:
             self._refused.append(("attempts", "closed" if self._is_closed else "queue_full"))
             return
         self._attempts.append(observation)
+        if self._foresee is not None:
+            self._arrived.append(observation)
         if self._thread is None:
             self._start()
 
-    def update(self, update: StateUpdate) -> None:
-        """Take what someone told us of an agent."""
-        if self._is_closed or len(self._updates) >= self._capacity:
+    def update(self, told: Told) -> bool:
+        """Take what someone told us of agents; tell whether it was taken.
+
+        A suspension is taken even where the queue is full: without it, what was refused could pass for known.
+        """
+        is_full = len(self._updates) >= self._capacity and not isinstance(told, Suspension)
+        if self._is_closed or is_full:
             self._refused.append(("updates", "closed" if self._is_closed else "queue_full"))
-            return
-        self._updates.append(update)
+            return False
+        self._updates.append(told)
         if self._thread is None:
             self._start()
+        return True
+
+    def foresee(self, look: Callable[[Observation], None]) -> None:
+        """Show each call to `look` once before it settles, on the recorder's thread."""
+        self._foresee = look
 
     def fault(self, stage: str) -> None:
         """Note a fault of our own."""
@@ -170,7 +234,7 @@ class Recorder:
             recorded=exported + pending + sum(lost.values()), exported=exported, pending=pending, dropped=lost
         )
 
-    def _queues(self) -> tuple[tuple[str, deque[Observation] | deque[StateUpdate]], ...]:
+    def _queues(self) -> tuple[tuple[str, deque[Observation] | deque[Told]], ...]:
         return ("attempts", self._attempts), ("attempts", self._unfinished), ("updates", self._updates)
 
     def _start(self) -> None:
@@ -200,6 +264,9 @@ class Recorder:
             self._count_refused()
         pause = _Pause()
         while self._take_update():
+            pause.give_way()
+        while self._arrived:
+            self._look_ahead(self._arrived.popleft())
             pause.give_way()
         for _ in range(len(self._unfinished)):
             self._take_attempt(self._unfinished, now, everything=everything)
@@ -235,6 +302,13 @@ class Recorder:
         else:
             self._settle_account("updates")
         return True
+
+    def _look_ahead(self, observation: Observation) -> None:
+        try:
+            if self._foresee is not None:
+                self._foresee(observation)
+        except Exception:  # noqa: BLE001 - a fault of ours must not stop the recorder
+            self._tell_fault("foresee")
 
     def _take_attempt(self, queue: deque[Observation], now: float, *, everything: bool) -> None:
         with self._lock:

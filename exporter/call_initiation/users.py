@@ -19,6 +19,7 @@ from call_initiation.events import AgentState, Presence, RoutingStatus, StateSou
 JsonObject = Mapping[str, object]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_OTHER_STATIONS: Final = frozenset({"defaultStation", "lastAssociatedStation"})
 _SIDES: Final = ("contactCenter", "enterprise")
 
 
@@ -126,13 +127,14 @@ def conversation_summary(value: object, source: StateSource) -> tuple[Update, ..
 def stations(value: object, source: StateSource) -> tuple[Update, ...]:
     """Read an agent's stations (SDK models `UserStations`, `UserStationChangeTopicUserStations`).
 
-    A read shows the effective station. A notification shows the associated one only: where there is one it is the
-    effective one, and where there is none a default station may still be, so the part is unknown until the next read.
+    A read shows the effective station, or others without it where there is none. A notification shows the associated
+    one only: where there is one it is the effective one, and where there is none a default station may still be, so
+    the part is unknown until the next read.
     """
     shown = as_object(value)
     named = next((name for name in ("effectiveStation", "associatedStation") if name in shown), None)
     if named is None:
-        return ()
+        return _update(Part.STATION, source, None, station="") if shown.keys() & _OTHER_STATIONS else ()
     station = as_object(shown[named])
     is_none = named == "effectiveStation" and shown[named] is None
     at = epoch(station.get("associatedDate"))
