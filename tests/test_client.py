@@ -58,6 +58,20 @@ def test_a_wrapped_transport_is_what_it_wraps() -> None:
             _ = wrapped.nothing
 
 
+def test_a_wrapped_transport_equals_what_it_wraps() -> None:
+    """Whoever compares or looks up transports finds the one that the caller put there."""
+    exporter, _ = listening()
+    inner, other = Inner(), Inner()
+    with exporter:
+        wrapped: Any = ObservedTransport(inner, exporter)
+        assert wrapped == inner
+        assert inner == wrapped
+        assert wrapped == ObservedTransport(inner, exporter)
+        assert wrapped != other
+        assert wrapped != ObservedTransport(other, exporter)
+        assert "found" == {inner: "found"}[wrapped]
+
+
 def test_a_context_manager_answers_as_the_inner_one() -> None:
     """An inner transport that swallows an exception swallows it still."""
     exporter, _ = listening()

@@ -48,6 +48,14 @@ class Wrapper:
         """Look up on the inner transport what we don't have."""
         return getattr(self._inner, name)
 
+    def __eq__(self, other: object) -> bool:
+        """Tell whether the other one is, or wraps, the same transport."""
+        return bool(self._inner == (other._inner if issubclass(type(other), Wrapper) else other))  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        """Return the inner transport's hash, for what is equal must have the same."""
+        return hash(self._inner)
+
 
 class Doors(NamedTuple):
     """The two transports of one library."""
@@ -73,58 +81,68 @@ def doors(library: str) -> Doors:  # noqa: C901 - small classes, which need the 
         def __aiter__(self) -> Any:
             return self._begin(aiter(self._whole))
 
-    class ObservedStream(module.SyncByteStream):  # type: ignore[misc, name-defined]
-        """A byte stream that is watched while its reader reads it."""
+    class SentStream(module.SyncByteStream):  # type: ignore[misc, name-defined]
+        """A request's stream that tells when it begins to be read."""
 
-        def __init__(self, stream: Any, watch: Callable[[Any], Any], close: Callable[[], None]) -> None:
-            self._stream, self._watch, self._close = stream, watch, close
-
-        @classmethod
-        def sent(cls, stream: Any, begin: Callable[[Any], Any]) -> Any:
-            if isinstance(stream, module.ByteStream):
-                return ObservedBytes(stream, begin)
-            return cls(stream, begin, _nothing)
-
-        @classmethod
-        def read(cls, stream: Any, body: Body) -> Self:
-            return cls(stream, body.read, body.close)
+        def __init__(self, stream: Any, begin: Callable[[Any], Any]) -> None:
+            self._stream, self._begin = stream, begin
 
         def __iter__(self) -> Any:
-            return self._watch(iter(self._stream))
+            return self._begin(iter(self._stream))
 
         def close(self) -> None:
-            self._close()
             self._stream.close()
 
-    class AsyncObservedStream(module.AsyncByteStream):  # type: ignore[misc, name-defined]
-        """A byte stream that is watched while its reader reads it."""
+    class ReadStream(module.SyncByteStream):  # type: ignore[misc, name-defined]
+        """An answer's stream that is watched while its reader reads it."""
 
-        def __init__(self, stream: Any, watch: Callable[[Any], Any], close: Callable[[], None]) -> None:
-            self._stream, self._watch, self._close = stream, watch, close
+        def __init__(self, stream: Any, body: Body) -> None:
+            self._stream, self._body = stream, body
 
-        @classmethod
-        def sent(cls, stream: Any, begin: Callable[[Any], Any]) -> Any:
-            if isinstance(stream, module.ByteStream):
-                return ObservedBytes(stream, begin)
-            return cls(stream, begin, _nothing)
+        def __iter__(self) -> Any:
+            return self._body.read(iter(self._stream))
 
-        @classmethod
-        def read(cls, stream: Any, body: Body) -> Self:
-            return cls(stream, body.aread, body.close)
+        def close(self) -> None:
+            self._body.close()
+            self._stream.close()
+
+    class AsyncSentStream(module.AsyncByteStream):  # type: ignore[misc, name-defined]
+        """A request's stream that tells when it begins to be read."""
+
+        def __init__(self, stream: Any, begin: Callable[[Any], Any]) -> None:
+            self._stream, self._begin = stream, begin
 
         def __aiter__(self) -> Any:
-            return self._watch(aiter(self._stream))
+            return self._begin(aiter(self._stream))
 
         async def aclose(self) -> None:
-            self._close()
             await self._stream.aclose()
+
+    class AsyncReadStream(module.AsyncByteStream):  # type: ignore[misc, name-defined]
+        """An answer's stream that is watched while its reader reads it."""
+
+        def __init__(self, stream: Any, body: Body) -> None:
+            self._stream, self._body = stream, body
+
+        def __aiter__(self) -> Any:
+            return self._body.aread(aiter(self._stream))
+
+        async def aclose(self) -> None:
+            self._body.close()
+            await self._stream.aclose()
+
+    def sent(stream: Any, begin: Callable[[Any], Any]) -> Any:
+        return (ObservedBytes if isinstance(stream, module.ByteStream) else SentStream)(stream, begin)
+
+    def async_sent(stream: Any, begin: Callable[[Any], Any]) -> Any:
+        return (ObservedBytes if isinstance(stream, module.ByteStream) else AsyncSentStream)(stream, begin)
 
     class ObservedTransport(Wrapper, module.BaseTransport):  # type: ignore[misc, name-defined]
         """Wraps a sync transport: calls are observed, all else passes untouched."""
 
         def __init__(self, inner: Any, exporter: Observer) -> None:
             are_sent = issubclass(type(inner), module.HTTPTransport)
-            super().__init__(inner, exporter, Streams(ObservedStream.sent, ObservedStream.read, are_sent))
+            super().__init__(inner, exporter, Streams(sent, ReadStream, are_sent))
 
         def handle_request(self, request: Any) -> Any:
             with self._exporter.observe(request, self._streams) as observation:
@@ -150,7 +168,7 @@ def doors(library: str) -> Doors:  # noqa: C901 - small classes, which need the 
 
         def __init__(self, inner: Any, exporter: Observer) -> None:
             are_sent = issubclass(type(inner), module.AsyncHTTPTransport)
-            super().__init__(inner, exporter, Streams(AsyncObservedStream.sent, AsyncObservedStream.read, are_sent))
+            super().__init__(inner, exporter, Streams(async_sent, AsyncReadStream, are_sent))
 
         async def handle_async_request(self, request: Any) -> Any:
             with self._exporter.observe(request, self._streams) as observation:
@@ -205,10 +223,6 @@ def _wrapped(transport: Any, door: type[Any], exporter: Observer) -> Any:
 
 def _class_name(thing: object) -> str:
     return f"{type(thing).__module__}.{type(thing).__qualname__}"
-
-
-def _nothing() -> None:
-    """Do nothing: a request's stream isn't closed by its reader."""
 
 
 if TYPE_CHECKING:
