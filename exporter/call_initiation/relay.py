@@ -89,16 +89,16 @@ class Upstream(httpx.AsyncBaseTransport):
         if not connection.is_usable:
             raise httpx.ConnectError(_CLOSED)
         try:
-            connection.send(request.method, _head(request) + await _content(request.stream), deadline)
-            await connection.head
+            answer = connection.send(request.method, _head(request) + await _content(request.stream), deadline)
+            await answer.begun
         except BaseException:
             connection.abort()
             raise
         return httpx.Response(
-            connection.status,
-            headers=connection.headers,
-            stream=_AnswerBody(connection),
-            extensions={"http_version": b"HTTP/1.1", "reason_phrase": connection.reason},
+            answer.status,
+            headers=answer.headers,
+            stream=answer,
+            extensions={"http_version": b"HTTP/1.1", "reason_phrase": answer.reason},
         )
 
     def sweep(self, now: float) -> None:
@@ -164,87 +164,102 @@ async def _content(stream: object) -> bytes:
     return b"".join([part async for part in stream])
 
 
-class _AnswerBody(httpx.AsyncByteStream):
-    """The bytes of an answer as they come; closing it early ends the connection."""
+class _Answer(httpx.AsyncByteStream):
+    """An answer as it comes: its head, then its bytes to whoever reads them; to be closed by the reader.
 
-    def __init__(self, connection: "_Connection") -> None:
-        self._connection = connection
+    Attributes:
+        begun: Done when the head is there.
+        status: The status.
+        reason: The reason phrase.
+        headers: Names and values as they came, in their order.
+    """
+
+    def __init__(self, connection: "_Connection", method: str) -> None:
+        self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.method = method
+        self.status = 0
+        self.reason = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.head_size = 0
+        self.is_delimited = False
+        self._connection: _Connection | None = connection
+        self._parts: deque[bytes] = deque()
+        self._size = 0
+        self._error: httpx.TransportError | None = None
+        self._news: asyncio.Future[None] | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while part := await self._connection.part():
+        """Yield the body's bytes as they came.
+
+        Raises:
+            httpx.TransportError: It broke off.
+        """
+        while self._parts or self._connection is not None:
+            if not self._parts:
+                self._news = asyncio.get_running_loop().create_future()
+                await self._news
+                continue
+            part = self._parts.popleft()
+            self._size -= len(part)
+            if self._connection is not None and self._size < _BUFFER:
+                self._connection.read_on()
             yield part
+        if self._error is not None:
+            raise self._error
 
     async def aclose(self) -> None:
-        self._connection.leave()
+        """Take no more of it: what hasn't come by now ends with the connection."""
+        if self._connection is not None:
+            self._connection.abort()
+
+    def add(self, part: bytes) -> bool:
+        """Take the next bytes; tell whether there is room for more."""
+        self._parts.append(part)
+        self._size += len(part)
+        self._wake()
+        return self._size < _BUFFER
+
+    def end(self, error: httpx.TransportError | None = None) -> None:
+        """Take it that no more comes: it is whole, or it broke off."""
+        self._connection, self._error = None, error
+        if error is not None and not self.begun.done():
+            self.begun.set_exception(error)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
 
 class _Connection(asyncio.Protocol):
     """A connection to the origin: one request at a time, each answered before the next."""
 
     def __init__(self, keep: "Callable[[_Connection], None]") -> None:
+        self.idle_until = 0.0
         self._keep = keep
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._is_waiting = False  # for an answer, or for its rest
-        self._is_paused = False
-        self.idle_until = 0.0
-        self._reset("")
-
-    def _reset(self, method: str) -> None:
-        self._method = method
-        self._parts: deque[bytes] = deque()
-        self._size = 0  # of the parts
-        self._head_size = 0
-        self._has_head = False
-        self._is_whole = False
-        self._is_delimited = False
-        self._error: httpx.TransportError | None = None
-        self._news: asyncio.Future[None] | None = None
-        self.status = 0
-        self.reason = b""
-        self.headers: list[tuple[bytes, bytes]] = []
+        self._answer: _Answer | None = None
 
     # -- for the transport --------------------------------------------------------------------------------------------
 
     @property
     def is_usable(self) -> bool:
         """Whether it is open, and the server has said nothing since its last answer."""
-        return not self._is_waiting and not self._transport.is_closing()
+        return self._answer is None and not self._transport.is_closing()
 
-    def send(self, method: str, request: bytes, deadline: float) -> None:
-        """Write a request, once."""
-        self._reset(method)
-        self._is_waiting = True
-        self.head: asyncio.Future[None] = self._loop.create_future()
+    def send(self, method: str, request: bytes, deadline: float) -> _Answer:
+        """Write a request, once; return its answer, which is still to come."""
+        self._answer = answer = _Answer(self, method)
         self._timer = self._loop.call_at(deadline, self._expire)
         self._transport.write(request)
+        return answer
 
-    async def part(self) -> bytes:
-        """Return the next bytes of the answer's body; none at its end.
-
-        Raises:
-            httpx.TransportError: It broke off.
-        """
-        while not self._parts:
-            if self._is_whole:
-                return b""
-            if self._error is not None:
-                raise self._error
-            self._news = self._loop.create_future()
-            await self._news
-        part = self._parts.popleft()
-        self._size -= len(part)
-        if self._is_paused and self._size < _BUFFER:
-            self._is_paused = False
-            self._transport.resume_reading()
-        return part
-
-    def leave(self) -> None:
-        """Take no more of the answer."""
-        if not self._is_whole:
-            self.abort()
+    def read_on(self) -> None:
+        """Read on, after the answer had no more room."""
+        self._transport.resume_reading()
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -258,100 +273,88 @@ class _Connection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        if not self._is_waiting:  # nobody asked
-            self.abort()
-            return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if self._is_waiting:
-                self._fail(httpx.RemoteProtocolError("the answer is no HTTP"), error)
-            self._transport.abort()  # whatever follows a whole answer was never asked for
+            self._fail(httpx.RemoteProtocolError("the answer is no HTTP/1.1"), error)
+            self.abort()
 
     def eof_received(self) -> None:
-        if self._is_waiting and self._has_head and not self._is_delimited:
-            self.on_message_complete()
+        answer = self._answer
+        if answer is not None and answer.begun.done() and not answer.is_delimited:
+            self._end()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._is_waiting and self._error is None:
-            if exc is None:
-                self._fail(httpx.RemoteProtocolError("the server closed the connection before its answer was whole"))
-            else:
-                self._fail(httpx.ReadError("the connection was lost before the answer was whole"), exc)
+        if exc is None:
+            self._fail(httpx.RemoteProtocolError("the connection was closed before the answer was whole"))
+        else:
+            self._fail(httpx.ReadError("the connection was lost before the answer was whole"), exc)
 
     # -- for the parser -----------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        if not self._is_waiting:
-            raise ValueError(self.status)  # an answer that nobody asked for must not overwrite the one before it
-        self.reason, self.headers = b"", []
-        self._is_delimited = False
+        """Begin anew, after an interim answer too; what nobody asked for ends the parsing."""
+        if self._answer is None:
+            raise ValueError
+        self._answer.reason, self._answer.headers = b"", []
 
     def on_status(self, reason: bytes) -> None:
-        self.reason += reason
+        self._waiting.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_size += len(name) + len(value)
-        if self._head_size > _MAX_HEAD:
-            raise ValueError(self._head_size)
-        if not self._has_head:  # else it is a trailer
-            self.headers.append((name, value.rstrip(b" \t")))
-            self._is_delimited |= _delimits(name.lower(), value)
+        answer = self._waiting
+        answer.head_size += len(name) + len(value)
+        if answer.head_size > _MAX_HEAD:
+            raise ValueError
+        if not answer.begun.done():  # else it is a trailer
+            answer.headers.append((name, value.rstrip(b" \t")))
+            answer.is_delimited |= _delimits(name.lower(), value)
 
     def on_headers_complete(self) -> None:
-        self.status = self._parser.get_status_code()
-        if self.status < _FINAL:
+        answer = self._waiting
+        answer.status = self._parser.get_status_code()
+        if answer.status < _FINAL:
             return
-        self._has_head = True
-        if self._method == "HEAD":  # the parser doesn't know that no body follows
-            self._is_whole = True
+        answer.is_delimited |= answer.status in _BODILESS
+        if not answer.begun.done():
+            answer.begun.set_result(None)
+        if answer.method == "HEAD":  # the parser waits for a body
             self._end()
             self._transport.close()
-        if not self.head.done():
-            self.head.set_result(None)
 
     def on_body(self, body: bytes) -> None:
-        self._parts.append(body)
-        self._size += len(body)
-        if self._size > _BUFFER and not self._is_paused:
-            self._is_paused = True
+        if self._answer is not None and not self._answer.add(body):
             self._transport.pause_reading()
-        self._wake()
 
     def on_message_complete(self) -> None:
-        if not self._has_head or self._is_whole:
+        answer = self._answer
+        if answer is None or answer.status < _FINAL:
             return
-        self._is_whole = True
         self._end()
-        if self._can_be_kept():
+        if answer.is_delimited and self._parser.should_keep_alive():
+            self._transport.resume_reading()
             self._keep(self)
         else:
             self._transport.close()
 
-    def _can_be_kept(self) -> bool:
-        is_delimited = self._is_delimited or self.status in _BODILESS
-        return is_delimited and self._parser.should_keep_alive() and not self._is_paused
+    @property
+    def _waiting(self) -> _Answer:
+        assert self._answer is not None  # noqa: S101 - without one, the parsing has ended
+        return self._answer
 
     def _expire(self) -> None:
-        self._timer = None
         self._fail(httpx.ReadTimeout("no whole answer by the deadline"))
         self._transport.abort()
 
     def _fail(self, error: httpx.TransportError, cause: BaseException | None = None) -> None:
         error.__cause__ = cause
-        self._error = error
-        self._end()
-        if not self.head.done():
-            self.head.set_exception(error)
+        self._end(error)
 
-    def _end(self) -> None:
-        self._is_waiting = False
+    def _end(self, error: httpx.TransportError | None = None) -> None:
         self._stop_timer()
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
+        if self._answer is not None:
+            self._answer.end(error)
+            self._answer = None
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
