@@ -17,7 +17,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from math import isfinite
 from typing import Any, Final, cast
 from urllib.parse import unquote_to_bytes
 
@@ -38,6 +37,8 @@ MAX_PAYLOAD: Final = 512_000
 
 _CALLS: Final = CALLS.encode()
 _MAX_ID: Final = 128  # characters; the API's ids have 36
+_MAX_COUNT: Final = 1000  # calls of one agent
+_MAX_MOMENT: Final = 1e11  # seconds since the epoch: thousands of years
 _MAX_DESTINATIONS: Final = 100
 _MAX_NUMBERS: Final = 100
 
@@ -225,7 +226,7 @@ def _items(value: object) -> list[object]:
 
 def _count(value: object) -> int | None:
     """Return what can be a number of calls."""
-    return int(value) if isinstance(value, int) and value >= 0 else None
+    return int(value) if isinstance(value, int) and 0 <= value <= _MAX_COUNT else None
 
 
 def _station(value: object) -> str | None:
@@ -236,6 +237,11 @@ def _station(value: object) -> str | None:
 def _flag(value: object) -> bool | None:
     """Return what is true or false."""
     return value if isinstance(value, bool) else None
+
+
+def _moment(value: object) -> float | None:
+    """Return what can be a time in seconds since the epoch: neither infinite nor too large for a float."""
+    return float(value) if isinstance(value, (int, float)) and abs(value) <= _MAX_MOMENT else None
 
 
 _CHECKS: Final[dict[str, Callable[[object], Any]]] = {
@@ -271,10 +277,10 @@ def _state(said: dict[str, Any]) -> AgentState | None:
     parts = {name: check(said.get(name)) for name, check in _CHECKS.items()}
     if all(part is None for part in parts.values()):
         return None
-    since, certainty = said.get("since"), said.get("certainty")
+    certainty = said.get("certainty")
     return AgentState(
         **parts,
-        since=float(since) if isinstance(since, (int, float)) and isfinite(since) else None,
+        since=_moment(said.get("since")),
         certainty=next((member for member in Certainty if member == certainty), Certainty.KNOWN),
     )
 
