@@ -389,6 +389,16 @@ def test_an_activity_is_presence_and_routing_in_one() -> None:
     assert all(change.at in {change.presence_since, change.routing_since} for change in changes)
 
 
+def test_each_part_keeps_its_own_time() -> None:
+    """A change of presence that leaves the routing status as it is leaves its time too."""
+    since: dict[str, float] = {}
+    for change in Rig(agents=20).live(HALF_HOUR):
+        if change.part is Part.ROUTING_STATUS:
+            since[change.agent_id] = change.at
+        assert since.get(change.agent_id, change.routing_since) == change.routing_since
+    assert since
+
+
 def test_what_several_topics_name_is_told_once() -> None:
     """A combined topic and a single one are the same name."""
     rig = Rig(agents=1)
@@ -629,6 +639,18 @@ def test_a_warned_line_delivers_for_a_minute_and_ends(strike: Strike) -> None:
     assert again is not None
     rig.live(600.0)
     assert Ending.CLOSED not in again.take(rig.now)
+
+
+def test_a_notice_never_lengthens_a_life() -> None:
+    """A line that is warned shortly before its end still ends then."""
+    rig = Rig(intervals=Intervals(life=10.0))
+    line = rig.line()
+    rig.organisation.strike(Strike.CLOSING, rig.now)
+    rig.live(9.9)
+    assert [SocketClosing()] == said(line.take(rig.now))
+    rig.organisation.strike(Strike.CLOSING, rig.now)
+    rig.live(0.1)
+    assert Ending.CLOSED is line.take(rig.now)[-1]
 
 
 def test_a_dead_line_stays_dead() -> None:
