@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Final, assert_never
+from typing import Final, NamedTuple, assert_never
 
 from call_initiation import catalogue
 from call_initiation.catalogue import Metric
@@ -31,8 +31,7 @@ OTHER: Final = "other"
 Labels = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Exemplar:
+class Exemplar(NamedTuple):
     """A call that stands for others in a series: its value, its place in a trace, seconds since the epoch."""
 
     value: float

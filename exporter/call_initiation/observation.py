@@ -215,7 +215,11 @@ class Observation:
         """Note the answer's headers and set a watch on its body; return the same response."""
         self.duration = (perf_counter_ns() - self.started_ns) / 1e9
         try:
-            self._note(response)
+            self._streams.are_sent = self.sent_ns is not None
+            self.status_code = response.status_code
+            self.response_headers = response.headers
+            self.body = Body(self._recording.fault, keeps=response.status_code >= _FIRST_ERROR)
+            self._watch(response, self.body)
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
             self._recording.fault("observe")
         return response
@@ -255,18 +259,15 @@ class Observation:
             self._recording.fault("tracing")
         self._describe(span)
 
-    def _note(self, response: Any) -> None:
-        self._streams.are_sent = self.sent_ns is not None
-        self.status_code = response.status_code
-        self.response_headers = response.headers
-        self.body = Body(self._recording.fault, keeps=response.status_code >= _FIRST_ERROR)
+    def _watch(self, response: Any, body: Body) -> None:
         content = _content(response) if response.is_stream_consumed else None
         if content is not None:
-            self.body.fill(content)
-        else:
-            response.stream = self._streams.read(response.stream, self.body)
-            if (span := self.span) is not None and span.adopted is not None:
-                self.body.tell(lambda: self._describe(span))
+            body.fill(content)
+            return
+        response.stream = self._streams.read(response.stream, body)
+        span = self.span
+        if span is not None and span.adopted is not None:
+            body.tell(lambda: self._describe(span))
 
     def _give_back(self) -> None:
         """Put the request's stream back, unless the transport has put another one there, as a mock does."""

@@ -9,6 +9,7 @@ sampler. A span that another instrumentation opened is never exported a second t
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, assert_never, cast
 
 from opentelemetry import trace
@@ -37,17 +38,24 @@ from opentelemetry.util.types import AttributeValue
 from call_initiation.aggregate import Distribution, Exemplar, Family, Labels, View
 from call_initiation.catalogue import EVENT_NAME, SCOPE, Kind, Metric
 from call_initiation.events import (
+    AgentIdSource,
+    AgentState,
     Attempt,
     BodyState,
+    Category,
     Certainty,
     Event,
     FeedChange,
     LateChange,
     LegFailure,
     NotificationTaken,
+    Outcome,
+    PayloadShape,
+    Refusal,
     SkewChange,
     SpanIds,
     StateChange,
+    StateLabel,
 )
 
 Attributes = dict[str, AttributeValue]
@@ -77,28 +85,30 @@ def scope(version: str) -> InstrumentationScope:
 
 def attributes(attempt: Attempt) -> Attributes:
     """Return the attributes of a call's span and event; a part that isn't known is left out."""
-    given: dict[str, AttributeValue | None] = {
-        "http.request.method": "POST",
-        "url.template": attempt.endpoint,
-        "server.address": attempt.server_address,
-        "server.port": attempt.server_port,
-        "http.response.status_code": attempt.status_code,
-        "error.type": attempt.error_type,
-        "call_initiation.outcome": attempt.outcome.value,
-        "call_initiation.error.category": attempt.category and attempt.category.value,
-        "call_initiation.findings": attempt.findings or None,
-        "call_initiation.payload.shape": attempt.payload_shape.value,
-        "call_initiation.duplicate.suspected": attempt.suspected_duplicate,
-        "call_initiation.response.body": attempt.body and attempt.body.value,
-    }
+    refusal, agent = attempt.refusal, attempt.agent
+    given = _call_attributes(
+        attempt.endpoint,
+        attempt.server_address,
+        attempt.server_port,
+        attempt.status_code,
+        attempt.error_type,
+        attempt.outcome,
+        attempt.category,
+        attempt.payload_shape,
+        attempt.body,
+    ) | _state_attributes(agent.state, agent.label, agent.id_source)
+    given["call_initiation.duplicate.suspected"] = attempt.suspected_duplicate
+    if attempt.findings:
+        given["call_initiation.findings"] = attempt.findings
     if attempt.is_failure:
         given["call_initiation.error.code"] = attempt.error_code
-    if (refusal := attempt.refusal) is not None:
-        given["call_initiation.error.codes"] = refusal.codes or None
-        given["call_initiation.error.message"] = refusal.message
-        given["call_initiation.correlation_id"] = refusal.correlation_id
-    given |= _agent_attributes(attempt)
-    return {name: value for name, value in given.items() if value is not None}
+    if refusal is not None:
+        given |= _refusal_attributes(refusal)
+    if agent.id is not None:
+        given["call_initiation.agent.id"] = agent.id
+    if agent.age is not None:
+        given["call_initiation.agent.state.age"] = agent.age
+    return given
 
 
 def attributes_so_far(attempt: Attempt) -> Attributes:
@@ -112,23 +122,68 @@ def attributes_so_far(attempt: Attempt) -> Attributes:
     return {name: value for name, value in given.items() if name not in unknown}
 
 
-def _agent_attributes(attempt: Attempt) -> dict[str, AttributeValue | None]:
-    agent = attempt.agent
-    state = agent.state
-    return {
-        "call_initiation.agent.id": agent.id,
-        "call_initiation.agent.id.source": agent.id_source.value,
-        "call_initiation.agent.presence": state.presence and state.presence.value,
-        "call_initiation.agent.routing_status": state.routing_status and state.routing_status.value,
-        "call_initiation.agent.on_call": state.on_call,
-        "call_initiation.agent.wrap_up": state.wrap_up,
-        "call_initiation.agent.station": state.station,
-        "call_initiation.agent.state": agent.label.value,
-        "call_initiation.agent.state.age": agent.age,
-        "call_initiation.agent.state.since": None if state.since is None else _iso(state.since),
-        "call_initiation.agent.state.source": state.source.value,
-        "call_initiation.agent.state.certainty": state.certainty.value,
-    }
+def _refusal_attributes(refusal: Refusal) -> Attributes:
+    given: Attributes = {}
+    if refusal.codes:
+        given["call_initiation.error.codes"] = refusal.codes
+    if refusal.message is not None:
+        given["call_initiation.error.message"] = refusal.message
+    if refusal.correlation_id is not None:
+        given["call_initiation.correlation_id"] = refusal.correlation_id
+    return given
+
+
+# What many calls share is made once for all of them: their copies are half as dear as a dictionary made anew.
+
+
+@lru_cache(maxsize=1024)
+def _call_attributes(  # noqa: PLR0913, PLR0917 - what many calls share, as the cache takes it
+    endpoint: str,
+    server_address: str,
+    server_port: int,
+    status_code: int | None,
+    error_type: str | None,
+    outcome: Outcome,
+    category: Category | None,
+    payload_shape: PayloadShape,
+    body: BodyState | None,
+) -> Attributes:
+    return _known(
+        {
+            "http.request.method": "POST",
+            "url.template": endpoint,
+            "server.address": server_address,
+            "server.port": server_port,
+            "http.response.status_code": status_code,
+            "error.type": error_type,
+            "call_initiation.outcome": outcome.value,
+            "call_initiation.error.category": category and category.value,
+            "call_initiation.payload.shape": payload_shape.value,
+            "call_initiation.response.body": body and body.value,
+        }
+    )
+
+
+@lru_cache(maxsize=1024)
+def _state_attributes(state: AgentState, label: StateLabel, id_source: AgentIdSource) -> Attributes:
+    return _known(
+        {
+            "call_initiation.agent.id.source": id_source.value,
+            "call_initiation.agent.presence": state.presence and state.presence.value,
+            "call_initiation.agent.routing_status": state.routing_status and state.routing_status.value,
+            "call_initiation.agent.on_call": state.on_call,
+            "call_initiation.agent.wrap_up": state.wrap_up,
+            "call_initiation.agent.station": state.station,
+            "call_initiation.agent.state": label.value,
+            "call_initiation.agent.state.since": None if state.since is None else _iso(state.since),
+            "call_initiation.agent.state.source": state.source.value,
+            "call_initiation.agent.state.certainty": state.certainty.value,
+        }
+    )
+
+
+def _known(given: dict[str, AttributeValue | None]) -> Attributes:
+    return {name: value for name, value in given.items() if value is not None}
 
 
 class LatestAttributes:
@@ -173,7 +228,7 @@ def record_of(attempt: Attempt, given: Attributes) -> LogRecord:
         context=_log_context(attempt.span),
         severity_number=SeverityNumber.WARN,
         severity_text="WARN",
-        body=f"call start {attempt.outcome.value}: {attempt.error_code}",
+        body=f"call start {attempt.outcome}: {attempt.error_code}",
         attributes=given,
         event_name=EVENT_NAME,
     )

