@@ -91,7 +91,7 @@ class Disturbances:
     unauthorized: bool = _lasting(default=False, kind=Kind.SWITCH, effect="every read is a 401, whatever the token")
     retry_after: float = _lasting(0.0, Kind.SECONDS, "every read is a 429 with so many seconds of Retry-After")
     skew: float = _lasting(0.0, Kind.OFFSET, "the server's clock (Date, all stamps) is so much ahead, and always was")
-    deleted: tuple[str, ...] = _lasting((), Kind.USERS, "users who are deleted: no state, no events, no calls")
+    deleted: tuple[str, ...] = _lasting((), Kind.USERS, "deleted users: no state, no events, no calls on their behalf")
     unknown_presence: float = _lasting(0.0, Kind.SHARE, "share of presences that no documentation knows")
 
 
