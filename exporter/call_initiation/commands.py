@@ -1,0 +1,240 @@
+"""The commands: what each takes, and what it says. The work is `service`'s."""
+
+import asyncio
+import os
+import sys
+import webbrowser
+from collections.abc import Callable
+from contextlib import closing
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from threading import Thread
+from time import monotonic
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from call_initiation import __version__, logs, service, settings, terminal
+from call_initiation.errors import SettingsError
+from call_initiation.service import Demonstration
+from call_initiation.settings import Address, Settings
+from call_initiation.simulator.org import user_token
+from call_initiation.simulator.server import Server
+from call_initiation.terminal import Scene
+
+_REFRESHES: Final = 4  # a second
+_LINE_EVERY: Final = 5.0  # seconds
+_HEALTH_SECONDS: Final = 3.0
+
+app = typer.Typer(
+    name="call-initiation-exporter",
+    help="Says why Genesys Cloud refused an outbound call: the error codes, and the state that the agent was in when "
+    "the call was sent.\n\nStart with `demo`: it needs nothing else.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _duration(text: str) -> float:
+    """Read a length of time; typer's own errors would take a screen to say what is a sentence."""
+    try:
+        seconds = settings.duration(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds:
+        raise SettingsError("--for", repr(text), "a duration above 0, like 60s, 5m, 1h, or plain seconds")
+    return seconds
+
+
+def _address(text: str) -> Address:
+    try:
+        return settings.address(text)
+    except ValueError:
+        raise SettingsError("--listen", repr(text), "an address to listen on, like 127.0.0.1:8900") from None
+
+
+def _show_version(is_asked: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if is_asked:
+        typer.echo(f"call-initiation-exporter {__version__}")
+        raise typer.Exit
+
+
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Read settings from a TOML file.")]
+LogLevel = Annotated[str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")]
+LogFormat = Annotated[str | None, typer.Option(metavar="FORMAT", help="text or json.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="The same seed makes the same agents and the same calls.")]
+
+
+@app.callback()
+def program(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Hold what is common to all commands."""
+
+
+@app.command()
+def demo(  # noqa: PLR0913 - one parameter for each flag
+    *,
+    lasts: Annotated[
+        float | None,
+        typer.Option(
+            "--for", parser=_duration, metavar="DURATION", help="End after 60s, 5m, 1h or so.  [default: by Ctrl-C]"
+        ),
+    ] = None,
+    rate: Annotated[float, typer.Option(min=0.1, max=200, metavar="N", help="Calls a second, on average.")] = 20.0,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, metavar="N", help="Of page and /metrics.  [default: 9464, or the next free]"),
+    ] = None,
+    seed: Seed = 1,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+    settle: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="How long a call waits for news of its agent.  [default: 2s]")
+    ] = None,
+    config: Config = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Show it all on loopback, with pretend agents.
+
+    A dialer places calls on behalf of 300 pretend agents whose states change all the time. Some calls are refused; the
+    table says with which code, and in what state the agent was when the call was sent. Nothing real is called. With
+    OTEL_EXPORTER_OTLP_ENDPOINT set, spans, metrics and events go there too.
+    """
+    listen = None if port is None else f"127.0.0.1:{port}"
+    flags = {"metrics_listen": listen, "settle": settle, "log_level": log_level, "log_format": log_format}
+    chosen = settings.load(config, flags)
+    logs.set_up(chosen.log_level, chosen.log_format)
+    asyncio.run(_demo(chosen, seed=seed, rate=rate, lasts=lasts, browser=browser))
+
+
+async def _demo(chosen: Settings, *, seed: int, rate: float, lasts: float | None, browser: bool) -> None:
+    console = _console()
+    with service.ended_by_signals() as end:
+        async with service.demonstration(chosen, seed=seed, rate=rate) as running:
+            if browser and _has_browser(console):
+                Thread(target=webbrowser.open, args=(running.url,), daemon=True).start()
+            if lasts is not None:
+                asyncio.get_running_loop().call_later(lasts, end.set)
+            scene = Scene(running.exporter.aggregate.snapshot, _stopwatch(), lasts, _links(running))
+            await _watch(console, scene, end)
+            elapsed = scene.elapsed()
+        console.print(terminal.summary(scene.snapshot(), elapsed), soft_wrap=True)
+
+
+async def _watch(console: Console, scene: Scene, end: asyncio.Event) -> None:
+    """Show how things stand until the end."""
+    if console.is_terminal and not console.is_dumb_terminal:
+        with Live(scene, console=console, refresh_per_second=_REFRESHES, transient=True):
+            await end.wait()
+        return
+    for link in scene.links:
+        console.print(link, soft_wrap=True, markup=False)
+    while not await service.is_over(end, _LINE_EVERY):
+        console.print(terminal.line(scene.snapshot(), scene.elapsed()), soft_wrap=True, markup=False)
+
+
+def _stopwatch() -> Callable[[], float]:
+    began = monotonic()
+    return lambda: monotonic() - began
+
+
+def _links(running: Demonstration) -> tuple[str, ...]:
+    return (
+        f"page          {running.url}/",
+        f"metrics       {running.url}/metrics",
+        f"organisation  {running.organisation_url}/",
+        *running.notices,
+    )
+
+
+@app.command()
+def simulate(  # noqa: PLR0913 - one parameter for each flag
+    *,
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where to listen.")] = "127.0.0.1:8900",
+    seed: Seed = 1,
+    agents: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="How many agents it has.")] = 50,
+    config: Config = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Run the pretend Genesys Cloud organisation alone.
+
+    Try a dialer on it. It takes the requests that start a call, judges each by its agent's state at that moment, and
+    keeps a ledger of what truly happened. Nothing rings. It runs till Ctrl-C.
+    """
+    chosen = settings.load(config, {"log_level": log_level, "log_format": log_format})
+    logs.set_up(chosen.log_level, chosen.log_format)
+    asyncio.run(_simulate(_address(listen), seed=seed, agents=agents))
+
+
+async def _simulate(address: Address, *, seed: int, agents: int) -> None:
+    with service.ended_by_signals() as end:
+        async with service.simulation(address, seed=seed, agents=agents) as server:
+            _console().print(Text(_about(server)), soft_wrap=True)
+            await end.wait()
+
+
+def _about(server: Server) -> str:
+    organisation = server.organisation
+    return f"""\
+A pretend Genesys Cloud organisation of {len(organisation.agent_ids)} agents (seed {organisation.seed}) on {server.url}
+Nothing here is real, and nothing rings. Ctrl-C ends it.
+
+Start a call:
+  curl -i {server.url}/api/v2/conversations/calls -H 'Content-Type: application/json' \\
+    -H 'Authorization: Bearer {user_token(organisation.agent_ids[0])}' -d '{{"phoneNumber": "+33199000000"}}'
+
+What else it takes     {server.url}/
+What truly happened    {server.url}/ledger"""
+
+
+@app.command()
+def health(
+    *, url: Annotated[str, typer.Option(metavar="URL", help="Where the metrics are.")] = "http://127.0.0.1:9464"
+) -> None:
+    """Tell whether an exporter runs: exit with 0 or 1.
+
+    Made for a container's HEALTHCHECK: it needs no shell and no other program.
+    """
+    if complaint := _complaint(url):
+        typer.echo(f"{url} is not healthy: {complaint}", err=True)
+        raise typer.Exit(1)
+
+
+def _complaint(url: str) -> str:
+    """Return what is wrong; an empty text for nothing."""
+    parts = urlsplit(url)
+    makers: dict[str, Any] = {"http": HTTPConnection, "https": HTTPSConnection}
+    try:
+        with closing(makers[parts.scheme](parts.hostname or "", parts.port, timeout=_HEALTH_SECONDS)) as connection:
+            connection.request("GET", f"{parts.path.rstrip('/')}/-/healthy")
+            status = connection.getresponse().status
+    except (KeyError, ValueError):
+        raise SettingsError("--url", repr(url), "an address like http://127.0.0.1:9464") from None
+    except (OSError, HTTPException) as error:
+        return getattr(error, "strerror", None) or type(error).__name__
+    return "" if status == HTTPStatus.OK else f"it answers with status {status}"
+
+
+def _console() -> Console:
+    """Return a console for stdout that sends codes to a terminal only, whatever the environment says of colours."""
+    return Console(force_terminal=sys.stdout.isatty(), highlight=False)
+
+
+def _has_browser(console: Console) -> bool:
+    """Tell whether there is a screen to open a browser on; a browser of the terminal would take ours away."""
+    return console.is_terminal and (
+        sys.platform != "linux" or not {"DISPLAY", "WAYLAND_DISPLAY"}.isdisjoint(os.environ)
+    )

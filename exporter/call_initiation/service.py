@@ -1,0 +1,208 @@
+"""The composition root: builds what a command runs, starts it, drains it, stops it.
+
+Laws: what was started last is stopped first; no new call is started once the end has come, and the calls under way
+are waited for; the recorder closes after the last call and the last state change, so that both are recorded; the
+listener closes last, so that a scrape may still see them.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from time import time
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+from opentelemetry.sdk.trace import TracerProvider
+
+from call_initiation import collector
+from call_initiation.collector import Signal
+from call_initiation.errors import ListenError
+from call_initiation.events import AgentState
+from call_initiation.exporter import Exporter
+from call_initiation.pages import Listener
+from call_initiation.settings import Address, Settings
+from call_initiation.simulator.dialer import Dialer
+from call_initiation.simulator.org import Organisation, OrgChange
+from call_initiation.simulator.server import Server
+
+AGENTS: Final = 300
+"""How many agents the demonstration has: enough for about half of 20 calls a second to find one who is free."""
+
+_LOOK: Final = 0.05  # seconds between looks at what changed in a pretend organisation
+_PORTS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """A running demonstration.
+
+    Attributes:
+        exporter: What observes the calls.
+        organisation: What answers them, and knows the truth.
+        url: Where the page is; `/metrics` is below it.
+        organisation_url: Where the pretend organisation is.
+        notices: What the operator should know besides, one sentence each.
+    """
+
+    exporter: Exporter
+    organisation: Organisation
+    url: str
+    organisation_url: str
+    notices: tuple[str, ...]
+
+
+@asynccontextmanager
+async def demonstration(settings: Settings, *, seed: int, rate: float) -> AsyncGenerator[Demonstration]:
+    """Run a pretend organisation, a dialer that places calls there, and an exporter that observes it; all on loopback.
+
+    Raises:
+        ListenError: The address for metrics was chosen, and can't be had.
+        SettingsError: One of the standard `OTEL_*` variables can't be used.
+    """
+    async with AsyncExitStack() as stack:
+        exporter = stack.enter_context(_exporter(settings))
+        listener = stack.enter_context(_listening(exporter, settings))
+        stack.callback(exporter.close)
+        organisation = _Followed(exporter, seed)
+        server = await stack.enter_async_context(Server(organisation, clock=exporter.now))
+        await stack.enter_async_context(_living(organisation, exporter.now))
+        client = await stack.enter_async_context(httpx.AsyncClient(base_url=server.url, trust_env=False))
+        await stack.enter_async_context(
+            _dialling(Dialer(exporter.instrument(client), organisation.agent_ids, seed, rate))
+        )
+        notices = (*_moved(settings, listener), *_collected())
+        yield Demonstration(exporter, organisation, listener.url, server.url, notices)
+
+
+@asynccontextmanager
+async def simulation(address: Address, *, seed: int, agents: int) -> AsyncGenerator[Server]:
+    """Run a pretend organisation alone.
+
+    Raises:
+        ListenError: The address can't be had.
+    """
+    organisation = Organisation(seed, agents, started=time())
+    async with Server(organisation, *address) as server, _living(organisation, time):
+        yield server
+
+
+@contextmanager
+def ended_by_signals() -> Generator[asyncio.Event]:
+    """Yield an event that SIGINT and SIGTERM set; they do nothing else while the event loop runs."""
+    loop, end = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end.set)
+    yield end
+
+
+async def is_over(end: asyncio.Event, within: float) -> bool:
+    """Wait for `end` for at most so many seconds; tell whether it has come."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(end.wait(), within)
+    return end.is_set()
+
+
+def _exporter(settings: Settings) -> Exporter:
+    """Make the exporter; where no collector takes spans they end here, but exemplars still show their ids."""
+    provider = None if collector.is_on(Signal.TRACES) else TracerProvider(shutdown_on_exit=False)
+    return Exporter(settle=settings.settle, tracer_provider=provider)
+
+
+@contextmanager
+def _listening(exporter: Exporter, settings: Settings) -> Generator[Listener]:
+    listener = _listener(exporter, settings)
+    try:
+        yield listener
+    finally:
+        listener.close()
+
+
+def _listener(exporter: Exporter, settings: Settings) -> Listener:
+    """Listen where the operator chose to; where nobody chose, on the next port that is free."""
+    host, port = settings.metrics_listen
+    try:
+        return Listener(exporter.registry, exporter.aggregate.snapshot, host, port)
+    except ListenError:
+        others = () if "metrics_listen" in settings.model_fields_set else range(port + 1, port + _PORTS)
+        for other in others:
+            with suppress(ListenError):
+                return Listener(exporter.registry, exporter.aggregate.snapshot, host, other)
+        raise
+
+
+class _Followed(Organisation):
+    """An organisation that tells an exporter each agent's state, and each change of it with the server's time.
+
+    Each change is returned by exactly one `advance`, to the server or to us: so it is told there.
+    """
+
+    def __init__(self, exporter: Exporter, seed: int) -> None:
+        super().__init__(seed, AGENTS, started=exporter.now())
+        self._exporter = exporter
+        for agent_id in self.agent_ids:
+            _tell(exporter, agent_id, self.state(agent_id), self.now)
+
+    def advance(self, now: float) -> list[OrgChange]:
+        """Apply what happens before `now`, and tell it."""
+        changes = super().advance(now)
+        for change in changes:
+            _tell(self._exporter, change.agent_id, change.state, change.at)
+        return changes
+
+
+def _tell(exporter: Exporter, agent_id: str, state: AgentState, since: float) -> None:
+    exporter.agent_state(
+        agent_id,
+        presence=state.presence,
+        routing_status=state.routing_status,
+        on_call=state.on_call,
+        wrap_up=state.wrap_up,
+        station=state.station,
+        out_of_office=state.out_of_office,
+        since=since,
+    )
+
+
+@asynccontextmanager
+async def _dialling(dialer: Dialer) -> AsyncGenerator[None]:
+    """Place calls; at the end, wait for those under way."""
+    end = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(dialer.run(end))
+        yield
+        end.set()
+
+
+@asynccontextmanager
+async def _living(organisation: Organisation, clock: Callable[[], float]) -> AsyncGenerator[None]:
+    """Let time pass in an organisation, whether or not anybody calls; up to now at the end."""
+    async with asyncio.TaskGroup() as tasks:
+        passing = tasks.create_task(_passing(organisation, clock))
+        yield
+        passing.cancel()
+    organisation.advance(clock())
+
+
+async def _passing(organisation: Organisation, clock: Callable[[], float]) -> None:
+    while True:
+        organisation.advance(clock())
+        await asyncio.sleep(_LOOK)
+
+
+def _moved(settings: Settings, listener: Listener) -> Iterator[str]:
+    port = settings.metrics_listen.port
+    if urlsplit(listener.url).port != port and port:
+        yield f"Port {port} is taken, so the metrics are on {urlsplit(listener.url).port}."
+
+
+def _collected() -> Iterator[str]:
+    """Say what goes to a collector, and where; credentials in its URL are nobody's business."""
+    for exported in Signal:
+        if collector.is_on(exported):
+            keys = (f"OTEL_EXPORTER_OTLP_{exported}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+            endpoint = urlsplit(next((os.environ[key] for key in keys if os.environ.get(key)), ""))
+            yield f"OTLP: {exported.lower()} go to {endpoint.netloc.rpartition('@')[2] or 'the default endpoint'} too."

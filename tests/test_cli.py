@@ -1,0 +1,280 @@
+"""What the command line promises: help that teaches, one sentence for each mistake, and honest exit statuses."""
+
+import io
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, redirect_stdout
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+import call_initiation
+from call_initiation import cli
+from call_initiation.aggregate import Aggregate
+from call_initiation.pages import Listener
+
+PATIENCE = 30.0
+ESCAPE = "\x1b"
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take from the environment what would change what is shown."""
+    for key in [key for key in os.environ if key.startswith("OTEL_")]:
+        monkeypatch.delenv(key)
+    for key in ("DISPLAY", "WAYLAND_DISPLAY", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+class Terminal(io.StringIO):
+    """What takes itself for a terminal, and tells when something is first written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = Event()
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Tell that it has begun."""
+        self.begun.set()
+        return super().write(text)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs the program here and returns its status, output and errors."""
+
+    def run(*arguments: str, on: Terminal | None = None) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["call-initiation-exporter", *arguments])
+        with pytest.raises(SystemExit) as ended, redirect_stdout(on) if on else nullcontext():
+            cli.main()
+        shown = capsys.readouterr()
+        return int(ended.value.code or 0), shown.out, shown.err
+
+    return run
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Return a terminal that can do all."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    return Terminal()
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    """Yield a listener of an exporter."""
+    listener = Listener(CollectorRegistry(), Aggregate().snapshot, "127.0.0.1", 0)
+    yield listener
+    listener.close()
+
+
+def test_the_version(run: Run) -> None:
+    """As the package has it."""
+    assert (0, f"call-initiation-exporter {call_initiation.__version__}\n", "") == run("--version")
+
+
+def test_the_help_teaches(run: Run) -> None:
+    """What it is for, where to start, and each command in a line that isn't cut."""
+    status, out, _ = run("--help")
+    assert 0 == status
+    assert "Start with `demo`" in out
+    assert not [row for row in out.splitlines() if row.endswith("...") and "Usage" not in row]
+    assert {"demo", "simulate", "health"} <= set(out.split())
+
+
+@pytest.mark.parametrize("command", ["demo", "simulate", "health"])
+def test_each_command_has_help(run: Run, command: str) -> None:
+    """With a default or a meaning for each flag."""
+    status, out, err = run(command, "--help")
+    assert (0, "") == (status, err)
+    assert out.startswith(f"Usage: call-initiation-exporter {command} [OPTIONS]")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("demo --for abc", "--for: found 'abc', expected a duration above 0, like 60s, 5m, 1h, or plain seconds"),
+        ("demo --for 0", "--for: found '0', expected a duration above 0, like 60s, 5m, 1h, or plain seconds"),
+        ("demo --for -5s", "--for: found '-5s', expected a duration above 0, like 60s, 5m, 1h, or plain seconds"),
+        ("demo --settle 2m", "--settle: found '2m', expected a duration up to 60s"),
+        ("demo --log-level loud", "--log-level: found 'loud', expected debug, info, warning or error"),
+        (
+            "demo --config /nope",
+            "--config /nope: found what can't be read (no such file or directory), expected a TOML file",
+        ),
+        ("simulate --listen 8900", "--listen: found '8900', expected an address to listen on, like 127.0.0.1:8900"),
+        ("health --url ftp://x", "--url: found 'ftp://x', expected an address like http://127.0.0.1:9464"),
+        ("health --url http://x:port", "--url: found 'http://x:port', expected an address like http://127.0.0.1:9464"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_one_sentence_and_status_2(run: Run, arguments: str, sentence: str) -> None:
+    """Nothing else is written, and nothing is begun."""
+    assert (2, "", f"call-initiation-exporter: {sentence}\n") == run(*arguments.split())
+
+
+@pytest.mark.parametrize("arguments", ["serf", "demo --rate 0", "demo --rate x", "demo --port 65536", "demo --fro 1"])
+def test_a_misuse_says_how_to_get_help(run: Run, arguments: str) -> None:
+    """With status 2."""
+    status, out, err = run(*arguments.split())
+    assert (2, "") == (status, out)
+    assert "Error: " in err
+    assert "-h' for help" in err
+
+
+@pytest.mark.parametrize("command", ["demo --no-browser --port", "simulate --listen"])
+def test_an_address_that_is_taken_is_one_sentence_and_status_1(run: Run, command: str) -> None:
+    """Free it or choose another one."""
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        *words, flag = command.split()
+        status, out, err = run(*words, flag, str(port) if flag == "--port" else f"127.0.0.1:{port}")
+    assert (1, "") == (status, out)
+    assert err.startswith(f"call-initiation-exporter: cannot listen on 127.0.0.1:{port}: ")
+    assert 1 == err.count("\n")
+
+
+def test_a_collector_that_cannot_be_used_is_one_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard variables are settings, too."""
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
+    assert (2, "", "call-initiation-exporter: OTEL_TRACES_EXPORTER: found 'zipkin', expected otlp or none\n") == run(
+        "demo"
+    )
+
+
+def test_without_the_service_extra_it_says_how_to_install_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library does without; the program can't."""
+    monkeypatch.setitem(sys.modules, "typer", None)
+    monkeypatch.delitem(sys.modules, "call_initiation.commands", raising=False)
+    monkeypatch.delattr(call_initiation, "commands", raising=False)
+    sentence = "this program needs typer, too: pip install 'call-initiation-exporter[service]'"
+    assert (1, "", f"call-initiation-exporter: {sentence}\n") == run("demo")
+
+
+def test_a_module_of_ours_that_is_missing_is_no_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken installation is told as it is."""
+    monkeypatch.setitem(sys.modules, "call_initiation.commands", None)
+    monkeypatch.delattr(call_initiation, "commands", raising=False)
+    with pytest.raises(ModuleNotFoundError, match=r"call_initiation\.commands"):
+        cli.main()
+
+
+def test_a_demonstration_without_a_terminal_is_plain(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses, lines now and then, the summary; no codes for terminals, whatever the environment wants."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr("call_initiation.commands._LINE_EVERY", 0.05)
+    status, out, err = run("demo", "--for", "0.6s", "--port", "0", "--rate", "100")
+    assert (0, "") == (status, err)
+    assert out.startswith("page          http://127.0.0.1:")
+    assert "\n00:00 0 attempts" in out
+    assert "\nSeen in 00:00: " in out
+    assert " exported + 0 pending + 0 dropped" in out
+    assert ESCAPE not in out
+
+
+def test_a_demonstration_on_a_terminal_is_live(run: Run, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table is drawn again and again; the summary stays. Without a screen no browser is opened."""
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    assert (0, "", "") == run("demo", "--for", "0.6s", "--port", "0", "--rate", "100", on=terminal)
+    shown = terminal.getvalue()
+    assert f"{ESCAPE}[" in shown
+    assert "Ctrl-C ends it sooner" in shown
+    assert "Seen in 00:00: " in shown
+    assert [] == opened
+
+
+def test_with_a_screen_the_page_is_opened(run: Run, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once; and not where it isn't wanted."""
+    opened: list[str] = []
+    told = Event()
+    monkeypatch.setattr("webbrowser.open", lambda url: (opened.append(url), told.set()))
+    monkeypatch.setenv("DISPLAY", ":99")
+    run("demo", "--for", "0.1s", "--port", "0", "--no-browser", on=terminal)
+    run("demo", "--for", "0.1s", "--port", "0", on=terminal)
+    assert told.wait(PATIENCE)
+    assert [True] == [url in terminal.getvalue() for url in opened]
+
+
+def test_on_a_dumb_terminal_it_is_plain(run: Run, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It couldn't draw anything anew."""
+    monkeypatch.setenv("TERM", "dumb")
+    run("demo", "--for", "0.1s", "--port", "0", on=terminal)
+    assert "Ctrl-C ends it" not in terminal.getvalue()
+    assert terminal.getvalue().startswith("page ")
+
+
+@pytest.fixture
+def interrupted(terminal: Terminal) -> Terminal:
+    """Return a terminal at which Ctrl-C is pressed as soon as something shows."""
+
+    def press() -> None:
+        terminal.begun.wait(PATIENCE)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    Thread(target=press, daemon=True).start()
+    return terminal
+
+
+def test_a_demonstration_without_an_end_ends_by_ctrl_c(run: Run, interrupted: Terminal) -> None:
+    """With the summary and status 0: it is the normal way."""
+    assert (0, "", "") == run("demo", "--port", "0", on=interrupted)
+    assert "Seen in 00:00: " in interrupted.getvalue()
+
+
+def test_an_organisation_alone_says_what_it_is(run: Run, interrupted: Terminal) -> None:
+    """Its address and how to start a call; a signal ends it with status 0."""
+    assert 0 == run("simulate", "--listen", "127.0.0.1:0", "--agents", "3", "--seed", "7", on=interrupted)[0]
+    shown = interrupted.getvalue()
+    assert shown.startswith("A pretend Genesys Cloud organisation of 3 agents (seed 7) on http://127.0.0.1:")
+    assert "curl -i http://127.0.0.1:" in shown
+    assert "-H 'Authorization: Bearer " in shown
+
+
+def test_health_of_an_exporter_that_runs(run: Run, listener: Listener) -> None:
+    """Status 0 and silence; a slash at the end is no matter."""
+    assert (0, "", "") == run("health", "--url", listener.url)
+    assert (0, "", "") == run("health", "--url", f"{listener.url}/")
+
+
+def test_health_where_nobody_listens(run: Run, listener: Listener) -> None:
+    """Status 1 and the system's reason."""
+    listener.close()
+    assert (1, "", f"{listener.url} is not healthy: Connection refused\n") == run("health", "--url", listener.url)
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [(b"HTTP/1.0 503 No\r\n\r\n", "it answers with status 503"), (b"nonsense\r\n\r\n", "BadStatusLine")],
+)
+def test_health_of_something_else(run: Run, answer: bytes, complaint: str) -> None:
+    """Status 1 and what came."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(answer)
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert (1, "", f"{url} is not healthy: {complaint}\n") == run("health", "--url", url)
+
+
+def test_a_file_of_settings_counts(run: Run, tmp_path: Path) -> None:
+    """Its mistakes are named, so it was read."""
+    (tmp_path / "a.toml").write_text("settle = 61")
+    status, _, err = run("demo", "--config", str(tmp_path / "a.toml"))
+    assert (2, True) == (status, "settle in " in err)

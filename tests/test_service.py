@@ -1,0 +1,184 @@
+"""What the composition root promises: all parts run together, what is tagged is true, and the end drains everything."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from call_initiation import service
+from call_initiation.errors import ListenError
+from call_initiation.service import Demonstration, demonstration, ended_by_signals, is_over, simulation
+from call_initiation.settings import Address, Settings, load
+from call_initiation.simulator.org import LedgerEntry, user_token
+from collector import Collector, attributes
+
+PATIENCE = 30.0
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take what names a collector from the environment."""
+    for key in [key for key in os.environ if key.startswith("OTEL_")]:
+        monkeypatch.delenv(key)
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """Return settings that listen on a free port."""
+    return load(flags={"metrics_listen": "127.0.0.1:0"})
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """Yield a port that is taken."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Let the loop run until something is so."""
+    async with asyncio.timeout(PATIENCE):
+        while not is_so():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def demonstrated(settings: Settings, calls: int = 0) -> Demonstration:
+    """Run a demonstration until so many calls were judged, and return it after its end."""
+    async with demonstration(settings, seed=1, rate=200) as running:
+        await until(lambda: len(running.organisation.ledger) >= calls)
+    return running
+
+
+def test_each_refusal_is_tagged_with_the_true_state_of_its_agent(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Call by call, as the organisation's ledger has it, unless it changed between the send and the judgement."""
+    with Collector() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        ended = asyncio.run(demonstrated(settings, calls=300))
+        refused = {entry.correlation_id: entry for entry in ended.organisation.ledger if entry.fault is not None}
+        seen: set[str] = set()
+        for span in collector.spans():
+            tags = attributes(span.attributes)
+            entry = refused.get(tags.get("call_initiation.correlation_id", ""))
+            if entry is not None:
+                seen.add(entry.correlation_id)
+                if entry.agent_id is not None and not changed_since(entry, span.start_time_unix_nano):
+                    assert entry.label == tags["call_initiation.agent.state"]
+    assert len(refused) > 100
+    assert set(refused) == seen
+
+
+def changed_since(entry: LedgerEntry, started_at: int) -> bool:
+    """Tell whether the agent's state in the ledger is younger than a time in nanoseconds."""
+    return entry.state.since is not None and entry.state.since * 1e9 >= started_at
+
+
+def test_the_end_drains_everything(settings: Settings) -> None:
+    """Every call that was judged is recorded; nothing is pending, nothing dropped."""
+    ended = asyncio.run(demonstrated(settings, calls=50))
+    for stage, ledger in ended.exporter.ledgers().items():
+        assert (stage, ledger.recorded, 0, {}) == (stage, ledger.exported, ledger.pending, ledger.dropped)
+    assert len(ended.organisation.ledger) == ended.exporter.ledgers()["attempts"].exported
+
+
+def test_after_the_end_nothing_listens(settings: Settings) -> None:
+    """Neither the page nor the organisation."""
+    ended = asyncio.run(demonstrated(settings))
+    for url in (ended.url, ended.organisation_url):
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(url, trust_env=False)
+
+
+def test_while_it_runs_the_page_and_the_organisation_answer(settings: Settings) -> None:
+    """Each at its own address."""
+
+    async def statuses() -> set[int]:
+        async with demonstration(settings, seed=1, rate=1) as running, httpx.AsyncClient(trust_env=False) as client:
+            urls = (running.url, f"{running.url}/metrics", f"{running.url}/-/ready", running.organisation_url)
+            return {(await client.get(url)).status_code for url in urls}
+
+    assert {200} == asyncio.run(statuses())
+
+
+def test_a_chosen_port_that_is_taken_is_an_error(taken: int) -> None:
+    """The operator meant that one."""
+    with pytest.raises(ListenError, match=rf"127\.0\.0\.1:{taken}"):
+        asyncio.run(demonstrated(load(flags={"metrics_listen": f"127.0.0.1:{taken}"})))
+
+
+def test_a_default_port_that_is_taken_gives_way_to_the_next_free_one() -> None:
+    """And the operator is told."""
+    with socket.socket() as holder:
+        with suppress(OSError):  # somebody else holds it
+            holder.bind(("127.0.0.1", 9464))
+            holder.listen()
+        ended = asyncio.run(demonstrated(load()))
+    port = urlsplit(ended.url).port or 0
+    assert 9464 < port < 9484
+    assert (f"Port 9464 is taken, so the metrics are on {port}.",) == ended.notices
+
+
+def test_where_no_port_is_free_the_first_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the one that the operator knows."""
+    monkeypatch.setattr(service, "_PORTS", 2)
+    with socket.socket() as one, socket.socket() as other:
+        for holder, port in ((one, 9464), (other, 9465)):
+            with suppress(OSError):  # somebody else holds it
+                holder.bind(("127.0.0.1", port))
+                holder.listen()
+        with pytest.raises(ListenError, match="9464"):
+            asyncio.run(demonstrated(load()))
+
+
+def test_where_it_exports_to_is_said_without_credentials(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each signal that is on; without a collector nothing is said."""
+    assert () == asyncio.run(demonstrated(settings)).notices
+    with Collector() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://user:canary@127.0.0.1:{collector.port}")
+        monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+        ended = asyncio.run(demonstrated(settings))
+    assert (
+        f"OTLP: traces go to 127.0.0.1:{collector.port} too.",
+        f"OTLP: logs go to 127.0.0.1:{collector.port} too.",
+    ) == ended.notices
+
+
+def test_an_organisation_alone_lives_on_and_judges(taken: int) -> None:
+    """Its agents change though nobody calls; a call is judged; a port that is taken is an error."""
+
+    async def status() -> int:
+        async with simulation(Address("127.0.0.1", 0), seed=1, agents=50) as server:
+            began = server.organisation.now
+            await until(lambda: server.organisation.now > began)
+            token = {"Authorization": f"Bearer {user_token(server.organisation.agent_ids[0])}"}
+            async with httpx.AsyncClient(base_url=server.url, trust_env=False, headers=token) as client:
+                return (await client.post("/api/v2/conversations/calls", json={"phoneNumber": 1})).status_code
+
+    async def refused() -> None:
+        async with simulation(Address("127.0.0.1", taken), seed=1, agents=1):
+            """Never gets here."""
+
+    assert 400 == asyncio.run(status())
+    with pytest.raises(ListenError):
+        asyncio.run(refused())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_it_and_do_nothing_else(number: signal.Signals) -> None:
+    """Any number of times."""
+
+    async def ended() -> tuple[bool, bool]:
+        with ended_by_signals() as end:
+            before = await is_over(end, 0.0)
+            for _ in range(3):
+                os.kill(os.getpid(), number)
+            return before, await is_over(end, PATIENCE)
+
+    assert (False, True) == asyncio.run(ended())
