@@ -87,7 +87,7 @@ class Assessor:
 
     def _agent(self, observation: Observation, payload: Payload, mask: Mask, sent: float) -> AgentAtSend:
         who = _who(observation, payload, self.token_user(observation))
-        return _agent(observation, who, mask, sent, self.agents.as_of)
+        return _agent(who, mask, sent, self.agents.as_of)
 
     def _is_repeated(self, agent: AgentAtSend, payload: Payload, sent: float) -> bool:
         if not payload.destinations:
@@ -108,7 +108,7 @@ def glance(observation: Observation) -> Attempt:
     """Say what is known of a call that still runs, on whichever thread: no history is asked."""
     payload = endpoints.payload(observation.content)
     mask = _mask(observation, payload)
-    agent = _agent(observation, _who(observation, payload), mask, observation.started_at / 1e9, _no_history)
+    agent = _agent(_who(observation, payload), mask, observation.started_at / 1e9, _no_history)
     return _attempt(observation, payload, agent, _refusal(observation, mask), is_repeated=False)
 
 
@@ -137,20 +137,19 @@ def _attempt(
     )
 
 
-def _who(observation: Observation, payload: Payload, token_user: str | None = None) -> tuple[str | None, AgentIdSource]:
-    said, _ = endpoints.told(observation.extension)
-    return endpoints.agent(observation.endpoint, said, token_user, payload)
+_Who = tuple[str | None, AgentIdSource, AgentState | None]
+"""An agent's id, who named it, and the state that the dialer told of it."""
+
+
+def _who(observation: Observation, payload: Payload, token_user: str | None = None) -> _Who:
+    told_id, told_state = endpoints.told(observation.extension)
+    return *endpoints.agent(observation.endpoint, told_id, token_user, payload), told_state
 
 
 def _agent(
-    observation: Observation,
-    who: tuple[str | None, AgentIdSource],
-    mask: Mask,
-    sent: float,
-    as_of: Callable[[str, float], tuple[AgentState, float | None]],
+    who: _Who, mask: Mask, sent: float, as_of: Callable[[str, float], tuple[AgentState, float | None]]
 ) -> AgentAtSend:
-    agent_id, source = who
-    _, told_state = endpoints.told(observation.extension)
+    agent_id, source, told_state = who
     if told_state is not None:
         state, age = told_state, _age(told_state, sent)
     elif agent_id is not None:

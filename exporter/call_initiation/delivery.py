@@ -104,7 +104,8 @@ class Delivery(Generic[Record]):
             if len(self._waiting) + self._in_hand > self._capacity:
                 self._waiting.popleft()
                 self._dropped["queue_full"] += 1
-            self._start()
+            if self._thread is None:
+                self._start()
         if len(self._waiting) >= self._batch:
             self._wake.set()
 

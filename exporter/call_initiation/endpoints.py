@@ -186,7 +186,7 @@ def _numbers(document: object) -> tuple[str, ...]:
     """Return the texts that may hold a phone number, each once; an id of the API's isn't one."""
     found: dict[str, None] = {}
     for text in _leaves(document):
-        if _SIX_DIGITS.search(text) and not _UUID.fullmatch(text):
+        if not text.isalpha() and not _UUID.fullmatch(text) and _SIX_DIGITS.search(text):  # most names are letters only
             found[text] = None
             if len(found) == _MAX_NUMBERS:
                 break
