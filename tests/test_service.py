@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from time import time
 from urllib.parse import urlsplit
 
 import httpx
@@ -64,20 +65,21 @@ def test_each_refusal_is_tagged_with_the_true_state_of_its_agent(
         ended = asyncio.run(demonstrated(settings, calls=300))
         refused = {entry.correlation_id: entry for entry in ended.organisation.ledger if entry.fault is not None}
         seen: set[str] = set()
+        ahead = time() - ended.exporter.now()
         for span in collector.spans():
             tags = attributes(span.attributes)
             entry = refused.get(tags.get("call_initiation.correlation_id", ""))
             if entry is not None:
                 seen.add(entry.correlation_id)
-                if entry.agent_id is not None and not changed_since(entry, span.start_time_unix_nano):
+                if entry.agent_id is not None and not changed_since(entry, span.start_time_unix_nano / 1e9 - ahead):
                     assert entry.label == tags["call_initiation.agent.state"]
     assert len(refused) > 100
     assert set(refused) == seen
 
 
-def changed_since(entry: LedgerEntry, started_at: int) -> bool:
-    """Tell whether the agent's state in the ledger is younger than a time in nanoseconds."""
-    return entry.state.since is not None and entry.state.since * 1e9 >= started_at
+def changed_since(entry: LedgerEntry, started_at: float) -> bool:
+    """Tell whether the agent's state in the ledger is younger than a time, but for the rounding of times."""
+    return entry.state.since is not None and entry.state.since >= started_at - 1e-6
 
 
 def test_the_end_drains_everything(settings: Settings) -> None:

@@ -34,6 +34,7 @@ AGENTS: Final = 300
 
 _LOOK: Final = 0.05  # seconds between looks at what changed in a pretend organisation
 _PORTS: Final = 20
+_DRAIN: Final = 1.0  # seconds for a collector to take what waits; the whole end may take 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ async def demonstration(settings: Settings, *, seed: int, rate: float) -> AsyncG
     async with AsyncExitStack() as stack:
         exporter = stack.enter_context(_exporter(settings))
         listener = stack.enter_context(_listening(exporter, settings))
-        stack.callback(exporter.close)
+        stack.callback(exporter.close, _DRAIN)
         organisation = _Followed(exporter, seed)
         server = await stack.enter_async_context(Server(organisation, clock=exporter.now))
         await stack.enter_async_context(_living(organisation, exporter.now))
