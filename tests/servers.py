@@ -83,11 +83,13 @@ class Server:
     Attributes:
         script: What to do for each request.
         tls: Speaks TLS where given.
+        greeting: What it says before it is spoken to.
         received: The requests, in the order in which they were whole.
     """
 
     script: Script
     tls: ssl.SSLContext | None = None
+    greeting: bytes = b""
     received: list[Received] = field(default_factory=list[Received])
 
     def __post_init__(self) -> None:
@@ -152,6 +154,7 @@ class Server:
         with contextlib.suppress(OSError):
             if self.tls is not None:
                 connection = self._connections[number] = self.tls.wrap_socket(connection, server_side=True)
+            connection.sendall(self.greeting)
             for request in _requests(connection, number):
                 with self._news:
                     self.received.append(request)

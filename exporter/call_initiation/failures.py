@@ -130,7 +130,8 @@ def _system_kind(cause: BaseException) -> TransportFailure | None:
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an exception and what caused it, groups opened, nearest first, without going round in circles.
 
-    Contexts are no causes: a dialer that tries again while it handles an exception has that one as every context.
+    httpcore strips its errors of their causes, but holds each as an argument. Contexts are no causes: a dialer that
+    tries again while it handles an exception finds that one there.
     """
     waiting, seen = [error], 0
     while waiting and seen < _MAX_CHAIN:
@@ -139,5 +140,4 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         yield cause
         if isinstance(cause, BaseExceptionGroup):
             waiting.extend(cause.exceptions)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType] - the group's members are exceptions, whichever
-        if cause.__cause__ is not None:
-            waiting.append(cause.__cause__)
+        waiting += [further for further in (cause.__cause__, *cause.args) if isinstance(further, BaseException)]
