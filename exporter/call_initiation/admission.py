@@ -258,9 +258,13 @@ def named_by_connection(headers: Iterable[Header]) -> frozenset[bytes]:
 
 def _forwarded(headers: list[Header]) -> list[Header]:
     dropped = _DROPPED | named_by_connection(headers)
-    return [
-        header for header in headers if (name := header[0].lower()) not in dropped and not name.startswith(_OWN)
-    ]  # fmt: skip
+    return [header for header in headers if not _is_dropped(header[0], dropped)]
+
+
+def _is_dropped(name: bytes, dropped: frozenset[bytes]) -> bool:
+    """Tell whether a field stays here; some servers take an underscore for a hyphen, in `Content_Length` too."""
+    folded = name.lower().replace(b"_", b"-")
+    return folded in dropped or folded.startswith(_OWN)
 
 
 def _told(fields: dict[bytes, list[bytes]]) -> dict[str, Any] | None:

@@ -97,6 +97,7 @@ class Front(asyncio.Protocol):
     Attributes:
         deadline: When it is to be cut, on the loop's clock.
         is_last: The connection ends with this answer.
+        takes_chunks: The dialer speaks HTTP/1.1.
     """
 
     def __init__(self, server: Server) -> None:
@@ -106,6 +107,7 @@ class Front(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._writable: asyncio.Future[None] | None = None
         self.is_last = False
+        self.takes_chunks = True
         self.deadline = float("inf")
         self._reset()
 
@@ -168,7 +170,6 @@ class Front(asyncio.Protocol):
     def _begin(self) -> None:
         assert self._passage is not None  # noqa: S101 - a whole request has one
         self._wait(Phase.ANSWER, float("inf"))
-        self.is_last |= not self._parser.should_keep_alive() or not self.takes_chunks
         self._server.serve(self, self._passage, b"".join(self._parts))
 
     def eof_received(self) -> bool:
@@ -230,6 +231,8 @@ class Front(asyncio.Protocol):
             self._stop(admitted)
             return
         self._passage = admitted
+        self.takes_chunks = head.version == "1.1"
+        self.is_last |= not self.takes_chunks or not self._parser.should_keep_alive()
         self._wait(Phase.BODY, self._server.patience.body)
         if admitted.is_awaiting:
             self._transport.write(_CONTINUE)
@@ -255,11 +258,6 @@ class Front(asyncio.Protocol):
     def is_open(self) -> bool:
         """Whether the dialer is there to be answered."""
         return self._phase is Phase.ANSWER and not self._transport.is_closing()
-
-    @property
-    def takes_chunks(self) -> bool:
-        """Whether the dialer speaks HTTP/1.1."""
-        return self._parser.get_http_version() == "1.1"
 
     def sweep(self, now: float) -> None:
         """Cut a dialer that has had its time, `now` being the loop's."""

@@ -29,6 +29,8 @@ _BUFFER: Final = 262_144  # bytes of an answer that may wait for its reader
 
 _BODILESS: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 _FINAL: Final = 200
+_HTTP: Final = 80
+_HTTPS: Final = 443
 _CLOSED: Final = "the server closed the connection before anything was sent"
 _NO_CONNECTION: Final = "no connection"
 
@@ -48,14 +50,16 @@ class Origin:
     tls: ssl.SSLContext | None = None
 
     @property
+    def authority(self) -> bytes:
+        """What the Host header says: the port only where it isn't the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        is_implied = self.port == (_HTTPS if self.tls else _HTTP)
+        return (host if is_implied else f"{host}:{self.port}").encode()
+
+    @property
     def url(self) -> httpx.URL:
         """Its base URL."""
         return httpx.URL(scheme="https" if self.tls else "http", host=self.host, port=self.port, path="/")
-
-    @property
-    def authority(self) -> bytes:
-        """What the Host header says: the port only where it isn't the scheme's own."""
-        return self.url.netloc
 
 
 class Upstream(httpx.AsyncBaseTransport):

@@ -1,0 +1,180 @@
+"""A gateway on loopback for tests, in a thread of its own, and raw sockets to speak to it."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+from call_initiation import Exporter
+from call_initiation.events import Attempt
+from call_initiation.front import Patience
+from call_initiation.gateway import Gateway, Plan
+from call_initiation.relay import Origin
+from servers import PATIENCE, Server
+from twins import Listed, faults, listening
+
+CALLS = "/api/v2/conversations/calls"
+BODY = b'{"phoneNumber": "+33199000000"}'
+QUICK = Patience(idle=0.3, head=0.3, body=0.3, reader=0.3, lingering=0.2)
+"""A dialer is cut within a second."""
+
+_LOOK = 0.005  # seconds
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class Running:
+    """A running gateway and what its exporter recorded."""
+
+    gateway: Gateway
+    exporter: Exporter
+    listed: Listed
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return urlsplit(self.gateway.url).port or 0
+
+    def attempts(self) -> list[Attempt]:
+        """Return the calls recorded so far, all of them."""
+        assert self.exporter.flush()
+        assert not faults(self.exporter)
+        return self.listed.attempts
+
+    def until(self, is_so: Callable[[], bool]) -> None:
+        """Wait until something is so in the gateway."""
+        look, waited = threading.Event(), 0.0
+        while not is_so():
+            look.wait(_LOOK)
+            waited += _LOOK
+            assert PATIENCE > waited
+
+    def do(self, step: Callable[[], Awaitable[Result]]) -> Result:
+        """Run something in the gateway's thread."""
+        return asyncio.run_coroutine_threadsafe(_awaited(step), self.loop).result(PATIENCE)
+
+
+async def _awaited(step: Callable[[], Awaitable[Result]]) -> Result:
+    return await step()
+
+
+@contextlib.contextmanager
+def running(upstream: Server | Origin, **options: Any) -> Iterator[Running]:
+    """Run a gateway to an upstream, on loopback and any free port."""
+    origin = upstream if isinstance(upstream, Origin) else Origin("127.0.0.1", upstream.port)
+    exporter, listed = listening()
+    ready: Future[Running] = Future()
+    with exporter:
+        thread = threading.Thread(target=lambda: asyncio.run(_run(Plan(upstream=origin, port=0, **options))))
+        stop = asyncio.Event()
+
+        async def _run(plan: Plan) -> None:
+            gateway = Gateway(plan, exporter)
+            await gateway.start()
+            ready.set_result(Running(gateway, exporter, listed, asyncio.get_running_loop()))
+            await stop.wait()
+            await gateway.stop()
+
+        thread.start()
+        one = ready.result(PATIENCE)
+        try:
+            yield one
+        finally:
+            one.loop.call_soon_threadsafe(stop.set)
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+
+def post(path: str = CALLS, body: bytes = BODY, *headers: str, host: str = "gateway.test") -> bytes:
+    """Return the bytes of a POST."""
+    lines = [f"POST {path} HTTP/1.1", f"Host: {host}", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode("latin-1") + body
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer, read by hand."""
+
+    raw: bytes
+    status: int
+    reason: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """Return a header's value; None where it isn't there."""
+        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The body as JSON."""
+        found: dict[str, Any] = json.loads(self.body)
+        return found
+
+
+class Client:
+    """A dialer's raw connection."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        self._ahead = b""
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Hang up."""
+        self.socket.close()
+
+    def send(self, data: bytes) -> "Client":
+        """Send bytes."""
+        self.socket.sendall(data)
+        return self
+
+    def rest(self) -> bytes:
+        """Return what comes until the gateway closes."""
+        parts = [self._ahead]
+        with contextlib.suppress(ConnectionResetError):
+            while part := self.socket.recv(65_536):
+                parts.append(part)
+        self._ahead = b""
+        return b"".join(parts)
+
+    def answer(self) -> Said:
+        """Read one answer with a Content-Length."""
+        while b"\r\n\r\n" not in self._ahead:
+            self._more()
+        head, _, self._ahead = self._ahead.partition(b"\r\n\r\n")
+        said = _said(head)
+        length = int(said.header("content-length") or 0)
+        while len(self._ahead) < length:
+            self._more()
+        body, self._ahead = self._ahead[:length], self._ahead[length:]
+        return replace(said, raw=head + b"\r\n\r\n" + body, body=body)
+
+    def _more(self) -> None:
+        part = self.socket.recv(65_536)
+        assert part, f"the gateway closed after {self._ahead!r}"
+        self._ahead += part
+
+
+def _said(head: bytes) -> Said:
+    start, *lines = head.decode("latin-1").split("\r\n")
+    _, status, reason = start.split(" ", 2)
+    headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+    return Said(head, int(status), reason, headers, b"")
+
+
+def ask(port: int, request: bytes) -> Said:
+    """Send a request on a connection of its own and return its answer."""
+    with Client(port) as client:
+        return client.send(request).answer()
