@@ -4,6 +4,9 @@ Every variant places the same refused call through an in-memory transport that r
 with a JSON body, which the caller reads. Variants take turns, round by round, so that a drift of the machine's speed
 hits all alike; what is added is the difference to the bare client of the same round, and the figures are medians over
 rounds. Ratios are to OpenTelemetry's added cost.
+
+    overhead.py [ROUNDS [CALLS]]    what a call costs, with the recorder at rest while calls are placed
+    overhead.py loaded [SECONDS]    what a call waits while the recorder works: 100 calls a second, then as many as go
 """
 
 import gc
@@ -73,6 +76,18 @@ class Variant:
         """Place one call."""
         self.client.post(URL, json=PAYLOAD, extensions=EXTENSION, headers={"Authorization": "Bearer made-up"})
 
+    def waits(self, seconds: float, pause: float) -> list[float]:
+        """Place calls for so many seconds, `pause` seconds apart; return the microseconds that each took, in order."""
+        walls: list[float] = []
+        end = time.perf_counter() + seconds
+        while (began := time.perf_counter()) < end:
+            self.call()
+            walls.append((time.perf_counter() - began) * 1e6)
+            if pause:
+                time.sleep(pause)
+        self.flush()
+        return sorted(walls)
+
     def round(self, calls: int) -> None:
         """Place `calls` calls and note what they cost."""
         walls = []
@@ -91,7 +106,7 @@ class Variant:
 
 
 @contextmanager
-def variants() -> Iterator[tuple[Variant, ...]]:
+def variants(settle: float = 2.0) -> Iterator[tuple[Variant, ...]]:
     """Yield the clients to compare: bare, OpenTelemetry's, ours in full, ours with metrics only."""
     bare = Variant("bare", httpx.Client(transport=Answers()))
 
@@ -108,8 +123,8 @@ def variants() -> Iterator[tuple[Variant, ...]]:
         spans.clear()
 
     own_spans, own_events = InMemorySpanExporter(), InMemoryLogRecordExporter()
-    full = Exporter(span_exporter=own_spans, log_record_exporter=own_events, capacity=100_000)
-    metrics = Exporter(capacity=100_000)
+    full = Exporter(span_exporter=own_spans, log_record_exporter=own_events, settle=settle, capacity=100_000)
+    metrics = Exporter(settle=settle, capacity=100_000)
     for exporter in (full, metrics):
         exporter.agent_state(EXTENSION["call_initiation"]["agent_id"], presence="BUSY", routing_status="OFF_QUEUE")
 
@@ -175,5 +190,24 @@ def main(rounds: int = 15, calls: int = 400) -> None:
     print(f"one aggregate event: {aggregate_event():.2f} µs")
 
 
+def loaded(seconds: int = 2, rounds: int = 5) -> None:
+    """Print what a call waits more than a bare one while the recorder works beside it."""
+    print(f"{'added per call, µs':<20}{'':>14}{'p50':>14}{'p99':>14}{'p99.9':>14}")
+    with variants(settle=0.0) as found:
+        for load, pause in (("100 calls/s", 0.01), ("saturated", 0.0)):
+            taken: dict[str, list[list[float]]] = {variant.name: [] for variant in found}
+            for turn in range(rounds):
+                for variant in found[turn % len(found) :] + found[: turn % len(found)]:
+                    walls = variant.waits(seconds, pause)
+                    taken[variant.name].append([walls[int(len(walls) * share)] for share in (0.5, 0.99, 0.999)])
+            bare, *others = ([statistics.median(figures) for figures in zip(*of, strict=True)] for of in taken.values())
+            for variant, figures in zip(found[1:], others, strict=True):
+                more = "".join(f"{own - other:>14.1f}" for own, other in zip(figures, bare, strict=True))
+                print(f"{variant.name:<20}{load:>14}{more}")
+
+
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    if sys.argv[1:2] == ["loaded"]:
+        loaded(*map(int, sys.argv[2:]))
+    else:
+        main(*map(int, sys.argv[1:]))

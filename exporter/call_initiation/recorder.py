@@ -26,8 +26,18 @@ from call_initiation.observation import Observation
 TICK: Final = 0.1
 """Seconds between looks at the queue."""
 
-SLICE: Final = 0.001
-"""Seconds of work after which the recorder gives way."""
+SLICE: Final = 0.00025
+"""Seconds of work after which the recorder gives way.
+
+A caller that never waits for the network wins the interpreter's lock back only then, so this is what one call in thirty
+(the lock is asked for every 5 ms) waits more: of 1 ms, the 99th percentile shows 1.1 ms, of this about half.
+"""
+
+LONG_SLICE: Final = 0.001
+"""The same where the queue has begun to fill: such callers leave the recorder four times as much time then."""
+
+_FILLING: Final = 4
+"""Which part of the capacity must wait for that: a quarter."""
 
 PATIENCE: Final = 30.0
 """Seconds that an error's body may still be read in after its answer."""
@@ -264,22 +274,25 @@ class Recorder:
             self._count_refused()
         pause = _Pause()
         while self._take_update():
-            pause.give_way()
+            pause.give_way(self._slice())
         while self._arrived:
             self._look_ahead(self._arrived.popleft())
-            pause.give_way()
+            pause.give_way(self._slice())
         for _ in range(len(self._unfinished)):
             self._take_attempt(self._unfinished, now, everything=everything)
-            pause.give_way()
+            pause.give_way(self._slice())
         while self._has_settled(now, everything=everything):
             self._take_attempt(self._attempts, now, everything=everything)
-            pause.give_way()
+            pause.give_way(self._slice())
         while self._faults:
             self._tell_fault(self._faults.popleft())
         try:
             self._tidy()
         except Exception:  # noqa: BLE001 - a fault of ours must not stop the recorder
             self._tell_fault("tidy")
+
+    def _slice(self) -> float:
+        return LONG_SLICE if len(self._attempts) * _FILLING > self._capacity else SLICE
 
     def _has_settled(self, now: float, *, everything: bool) -> bool:
         """Look under the lock, for `close` may empty the queue at any moment."""
@@ -358,8 +371,8 @@ class _Pause:
     def __init__(self) -> None:
         self._since = perf_counter()
 
-    def give_way(self) -> None:
-        if perf_counter() - self._since > SLICE:
+    def give_way(self, after: float) -> None:
+        if perf_counter() - self._since > after:
             sleep(0)
             self._since = perf_counter()
 
