@@ -1,11 +1,12 @@
 """The server's stamps on our own timeline, whatever either clock does.
 
 Our timeline starts at the wall clock's time and runs by the monotonic clock, so a step of our wall clock doesn't touch
-it. The server's stamps are brought to it by an offset. Laws:
+it. The server's stamps are brought to it by an offset, which answers' `Date` headers tell. Laws:
 
-* The offset is held: between two stamps that are compared it must not change, or an older one could pass for newer.
-  It changes only where the answers' `Date` headers contradict it; then a clock has jumped, and the caller is told so.
-* A stamp alone never moves the offset: a stray one must not shift all others.
+* Clocks that are kept well are believed: an offset of less than `_KEPT_WELL` is none.
+* An offset that is grows better as more is known of it. One that moves by more than `_JUMP` was a clock's jump, and the
+  caller is told so.
+* A stamp alone never makes a jump: a stray one must not shift all others.
 * The offset is off by `BLUR` at most. Whoever depends on the order of a stamp and a moment of ours leaves as much room.
 """
 
@@ -17,8 +18,9 @@ from call_initiation.agents import ClockSkew
 BLUR: Final = 2.0
 """Seconds: a `Date` header names a second, the answer took a while, and smaller differences aren't followed."""
 
-_HELD: Final = 1.0
-"""Seconds by which an estimate may differ from the offset before it replaces it."""
+_KEPT_WELL: Final = 0.5
+_JUMP: Final = 1.0
+_SHARP: Final = 10
 
 
 class Timeline:
@@ -31,14 +33,19 @@ class Timeline:
 
     def __init__(self) -> None:
         self._skew = ClockSkew()
-        self._is_set = False
+        self._dates = 0
         self.offset = 0.0
         self.good_at = -inf
 
     @property
     def skew(self) -> float:
-        """The best estimate at this moment; the offset follows it only where it must."""
+        """The best estimate at this moment."""
         return self._skew.value
+
+    @property
+    def is_sharp(self) -> bool:
+        """Whether stamps are brought here about as exactly as they can be; after a jump that takes a while."""
+        return self.offset == 0.0 or self._dates >= _SHARP
 
     def local(self, stamp: float) -> float:
         """Return the moment on our timeline that a stamp of the server means."""
@@ -47,12 +54,10 @@ class Timeline:
     def observe_date(self, date: float, sent: float, received: float) -> bool:
         """Take in an answer's `Date`, between two moments of ours; return whether a clock has jumped."""
         self._skew.observe_date(date, sent, received)
-        if not self._is_set:
-            self._is_set, self.offset = True, self._skew.value
-        has_jumped = abs(self._skew.value - self.offset) > _HELD
-        if has_jumped:
-            self.offset = self._skew.value
-        else:
+        estimate = self._skew.value if abs(self._skew.value) > _KEPT_WELL else 0.0
+        has_jumped = self._dates > 0 and abs(estimate - self.offset) > _JUMP
+        self.offset, self._dates = estimate, 1 if has_jumped else self._dates + 1
+        if not has_jumped:
             self.good_at = received
         return has_jumped
 

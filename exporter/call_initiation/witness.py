@@ -5,6 +5,9 @@ what is so. An agent is *vouched for* from a read that shows it whole, for as lo
 hear of it. Whatever does so suspends it at once, and it is read again. Laws:
 
 * A part that can't be read, a stamp that can't be right and an order that can't be known cast doubt.
+* A change without a stamp took effect before we heard of it: for the while before, nothing is vouched for. Only the
+  beginning of a call counts from when we hear of it, since our own calls begin so; one that somebody else began in
+  the moment before a send is missed. Stamps of a clock that has just jumped are as vague.
 * A read is asked for `BLUR` after the doubt at the earliest, and counts as of `BLUR` before it was asked for: it wins
   over all that happened before the doubt, and loses to all that is notified after it.
 * Where a read shows something else than was notified, and still does when it is read again, the notifications lack
@@ -35,6 +38,7 @@ _LATE: Final = 15.0
 _PATIENCE: Final = 10.0
 """Seconds that a notification may come after a read that shows its change."""
 
+_INSTANT: Final = 1e-6
 _FAILURES: Final = 10_000
 _NEEDED: Final = frozenset({Part.PRESENCE, Part.ROUTING_STATUS, Part.CONVERSATIONS, Part.STATION})
 """What makes a reading whole: the parts that are notified. An out-of-office isn't, so it is never told."""
@@ -65,17 +69,31 @@ class Lost(Exception):  # noqa: N818 - what it says, not an error of ours
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
-    """What was last heard of a part: the server's stamp of it, or None; and when we heard of it."""
+    """What was last heard of a part: the server's stamp of it or None, when we heard of it, and when it took effect."""
 
     stamp: float | None
+    heard_at: float
     at: float
     values: tuple[Any, ...]
+
+    def beside(self, stamp: float, at: float) -> float:
+        """Return `at`, but on the right side of this one: the offset may have moved between two stamps."""
+        if self.stamp is None:
+            return at
+        if stamp == self.stamp:
+            return self.at
+        return max(at, self.at + _INSTANT) if stamp > self.stamp else min(at, self.at - _INSTANT)
 
     def is_before(self, other: "_Heard") -> bool:
         """Tell which of two is older: by the server's stamps, where both have one."""
         if self.stamp is None or other.stamp is None:
-            return self.at < other.at
+            return self.heard_at < other.heard_at
         return self.stamp < other.stamp
+
+    def ends_with(self, change: Update) -> bool:
+        """Tell whether a change is one, and not the beginning of a call."""
+        begins = (change.state.on_call or 0) > (self.values[_FIELDS.index("on_call")] or 0)
+        return self.values != _values_of(change.state) and not begins
 
     def differs(self, shown: Update) -> bool:
         """Tell whether a read shows something else; one that shows what was before says nothing."""
@@ -164,25 +182,41 @@ class Witness:
         if agent is None or update.part not in _NEEDED:
             return
         self.notified_at = received
-        if not (update.is_whole and is_possible and self._is_in_order(agent.heard.get(update.part), update, received)):
+        heard = agent.heard.get(update.part)
+        if not (update.is_whole and is_possible and self._is_in_order(heard, update, received)):
             self._doubt(said.agent_id, min(at, received - BLUR), received)
         if update.is_whole and is_possible:
-            self._tell(StateUpdate(said.agent_id, update.state, at))
-            self._remember(agent, update, received)
+            effective = heard.beside(update.at, at) if heard is not None and update.at is not None else at
+            self._change(said.agent_id, agent, update, effective, received)
+            self._remember(agent, update, received, effective)
+
+    def _change(self, agent_id: str, agent: _Agent, update: Update, at: float, received: float) -> None:
+        """Tell a change; of the while in which it took effect, if that isn't known well, nothing is vouched for.
+
+        A call that begins is the exception: our own calls do that to their agents right after they were sent, and
+        what was so before is what is asked for.
+        """
+        heard = agent.heard.get(update.part)
+        is_vague = update.at is None or not self._timeline.is_sharp
+        if is_vague and agent.is_vouched and heard is not None and heard.ends_with(update):
+            self._tell_recorder(Suspension(at - BLUR, (agent_id,)))
+            self._tell(Reading(agent_id, ((at, update.state),), received, lasts=True))
+        else:
+            self._tell(StateUpdate(agent_id, update.state, at))
 
     def _is_in_order(self, heard: _Heard | None, update: Update, received: float) -> bool:
         """Tell whether it is sure which of the two is newer, and that nothing was set back."""
         if update.at is None:
             # No stamp: which came first isn't known where they come close together.
-            is_close = heard is not None and received - heard.at < BLUR
+            is_close = heard is not None and received - heard.heard_at < BLUR
             return heard is None or not is_close or heard.values == _values_of(update.state)
         is_late = received - self._timeline.local(update.at) > _LATE
         is_far_back = heard is not None and heard.stamp is not None and update.at < heard.stamp - BLUR
         return not is_late and not is_far_back
 
     @staticmethod
-    def _remember(agent: _Agent, update: Update, at: float) -> None:
-        heard, new = agent.heard.get(update.part), _Heard(update.at, at, _values_of(update.state))
+    def _remember(agent: _Agent, update: Update, heard_at: float, at: float) -> None:
+        heard, new = agent.heard.get(update.part), _Heard(update.at, heard_at, at, _values_of(update.state))
         if heard is None or not new.is_before(heard):
             agent.heard[update.part] = new
 
@@ -255,7 +289,8 @@ class Witness:
         self._unread.pop(agent_id, None)
         agent.is_vouched = are_all(whole)
         for update in whole:
-            self._remember(agent, update, asked)
+            at = asked if update.at is None else self._timeline.local(update.at)
+            self._remember(agent, update, asked, min(at, asked))
         changes = tuple(changes_of(whole, self._timeline, asked - BLUR, is_first=not agent.is_read))
         agent.is_read = True
         self._tell(Reading(agent_id, changes, answered if agent.is_vouched else None, lasts=True))

@@ -1,0 +1,218 @@
+"""Whatever goes wrong with what we hear of agents: what is called known is so, and all is known again soon after.
+
+A pretend organisation lives in quick time, a feed follows it over real sockets, and all that is known is held against
+the truth all the time. Each test prints how long recovery took.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from call_initiation.events import FeedChange, FeedState, LegFailure, NotificationTaken, StateLabel
+from call_initiation.simulator.org import Behaviour
+from followed import Followed, following
+
+AGENTS = 60
+SOON = 60.0
+"""Seconds within which all is to be known again."""
+
+NOTICED = 90.0
+"""Seconds within which a loss is to be noticed."""
+
+FEW = 4
+"""How many agents may be in doubt at any moment of a busy day."""
+
+Story = Callable[[Followed], Awaitable[None]]
+
+
+def tell(story: Story, **made: Any) -> Followed:
+    """Let a story happen once all is known, and return what came of it."""
+
+    async def told() -> Followed:
+        async with following(AGENTS, **made) as run:
+            await recovered(run)
+            await story(run)
+        return run
+
+    run = asyncio.run(told())
+    assert [] == run.faults
+    say(str(dict(run.joins)))
+    return run
+
+
+def say(text: str) -> None:
+    """Print what was measured; `pytest -s` shows it."""
+    print(text)  # noqa: T201 - that is what it is for
+
+
+async def recovered(run: Followed) -> None:
+    """Wait until all is known, and say how long it took."""
+    say(f"known again after {await run.until(lambda: run.known() >= AGENTS - FEW, SOON):.1f} s")
+
+
+async def noticed(run: Followed) -> None:
+    """Wait until nothing is vouched for any more, and say how long it took."""
+    say(f"noticed after {await run.until(lambda: run.known() == 0, NOTICED):.1f} s")
+
+
+def reconnects(run: Followed) -> list[str]:
+    """Return why the feed came up each time."""
+    return [one.reason for one in run.events if isinstance(one, FeedChange) and one.state is FeedState.UP]
+
+
+@pytest.mark.parametrize(("strike", "reason"), [("drop", "dropped"), ("evict", "evicted"), ("revoke", "token_revoked")])
+def test_a_loss_that_shows_is_doubted_at_once(strike: str, reason: str) -> None:
+    """And no state is wrongly known for a moment."""
+
+    async def story(run: Followed) -> None:
+        await run.disturb(strike=strike)
+        await noticed(run)
+        await recovered(run)
+        await run.for_seconds(15)
+
+    run = tell(story)
+    assert [] == run.wrong
+    assert ["", reason] == reconnects(run)
+
+
+@pytest.mark.parametrize("wish", [{"strike": "half_open"}, {"silent": True}], ids=str)
+def test_a_loss_that_does_not_show_is_noticed_soon(wish: dict[str, object]) -> None:
+    """No heartbeat, or heartbeats and nothing else: reads tell, long before silence would."""
+    noticed_at: list[float] = []
+
+    async def story(run: Followed) -> None:
+        await run.disturb(**wish)
+        await noticed(run)
+        noticed_at.append(run.time())
+        await run.disturb(silent=False)
+        await recovered(run)
+        await run.for_seconds(15)
+
+    run = tell(story)
+    assert [] == [one for one in run.wrong if one[3] > noticed_at[0]]
+    assert ["", "contradicted"] == reconnects(run)
+
+
+def test_a_socket_that_says_nothing_is_given_up_even_if_nobody_changes() -> None:
+    """Then reads have nothing to contradict."""
+
+    async def story(run: Followed) -> None:
+        await run.disturb(strike="half_open")
+        await noticed(run)
+        await recovered(run)
+
+    run = tell(story, pace=0.001)
+    assert [] == run.wrong
+    assert ["", "silent"] == reconnects(run)
+
+
+def test_a_channel_that_ends_in_good_order_is_replaced_without_a_gap() -> None:
+    """Both deliver for a moment: nothing is ever in doubt."""
+    least = [AGENTS]
+
+    async def story(run: Followed) -> None:
+        await run.disturb(strike="closing")
+        for _ in range(40):
+            least.append(run.known())
+            await run.for_seconds(2)
+
+    run = tell(story)
+    assert [] == run.wrong
+    assert ["", "socket_closing"] == reconnects(run)
+    assert min(least) >= AGENTS - FEW
+
+
+def test_noise_makes_nothing_wrong() -> None:
+    """Twice, out of order, garbage in between, and frames of ten million characters."""
+
+    async def story(run: Followed) -> None:
+        await run.disturb(duplicates=0.4, reordering=0.4, garbage=0.2)
+        await run.for_seconds(60)
+        await run.disturb(strike="huge")
+        await run.for_seconds(30)
+        await run.disturb(duplicates=0.0, reordering=0.0, garbage=0.0)
+        await recovered(run)
+
+    run = tell(story)
+    assert [] == run.wrong
+    assert [""] == reconnects(run)
+    assert NotificationTaken(topic="ignored") in run.events
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_a_clock_that_jumps_makes_nothing_wrong(jump: float) -> None:
+    """Neither when it jumps nor when it jumps back."""
+
+    async def story(run: Followed) -> None:
+        for skew in (jump, 0.0):
+            await run.disturb(skew=skew)
+            await run.until(lambda skew=skew: abs(run.timeline.offset - skew) < 2, SOON)
+            await recovered(run)
+            await run.for_seconds(30)
+
+    run = tell(story)
+    assert [] == run.wrong
+
+
+def test_our_token_or_our_allowance_may_end() -> None:
+    """States that are notified stay known; once all is well, so is what is read."""
+
+    async def story(run: Followed) -> None:
+        await run.disturb(unauthorized=True)
+        await run.for_seconds(25)
+        await run.disturb(unauthorized=False, retry_after=5.0)
+        await run.for_seconds(25)
+        assert run.known() > AGENTS / 2
+        await run.disturb(strike="drop")
+        await noticed(run)
+        await run.for_seconds(10)
+        assert run.known() == 0
+        await run.disturb(retry_after=0.0)
+        await recovered(run)
+
+    run = tell(story)
+    assert [] == run.wrong
+
+
+def test_what_cannot_be_read_is_unknown() -> None:
+    """Presences that nobody knows, and users who are deleted."""
+
+    async def story(run: Followed) -> None:
+        gone = run.organisation.agent_ids[:3]
+        await run.disturb(unknown_presence=0.5, deleted=gone)
+        await run.for_seconds(40)
+        assert run.known(gone) == 0
+        assert [StateLabel.UNKNOWN] * 3 == [run.label_of(agent) for agent in gone]
+        await run.disturb(unknown_presence=0.0, deleted=[])
+        await recovered(run)
+        await run.until(lambda: run.known(gone) == len(gone), SOON)
+
+    run = tell(story)
+    assert [] == run.wrong
+
+
+def test_a_leg_that_fails_after_its_call_was_accepted_is_told() -> None:
+    """With the code that the API gives."""
+
+    async def story(run: Followed) -> None:
+        agent = next(a for a in run.organisation.agent_ids if run.label_of(a) is StateLabel.AVAILABLE)
+        await run.place_call(agent)
+        await run.until(lambda: any(isinstance(one, LegFailure) for one in run.events), 600)
+
+    run = tell(story, behaviour=Behaviour(pace=8.0, rate_limit=100_000, leg_failures=1.0, refusals={}))
+    assert any(one.error_code.startswith("error.ininedgecontrol") for one in run.events if isinstance(one, LegFailure))
+
+
+def test_more_agents_than_a_channel_takes_are_shared_out() -> None:
+    """Each to one channel, and each of them is heard."""
+
+    async def told() -> None:
+        async with following(620, pace=20.0) as run:
+            say(f"{await run.until(lambda: run.known() >= 600, 120):.1f} s for 620 agents")
+            assert 2 == len(run.feed._shards)
+            await run.for_seconds(20)
+            assert [] == run.wrong
+
+    asyncio.run(told())

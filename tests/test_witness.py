@@ -1,0 +1,394 @@
+"""What is heard of agents, and how far it is trusted: held against the real directory that it is told to."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from call_initiation.agents import label
+from call_initiation.events import AgentState, Certainty, NotificationTaken, StateLabel, StateSource
+from call_initiation.exporter import Exporter
+from call_initiation.notifications import AsyncFailure, Heartbeat, Ignored, Notified
+from call_initiation.recorder import Forgotten, LegLost, Reading, StateUpdate, Suspension, Told
+from call_initiation.timeline import BLUR, Timeline
+from call_initiation.users import Part, Update
+from call_initiation.witness import AT_ONCE, Lost, Trouble, Witness
+
+T = 1_790_000_000.0
+REST, HEARD = StateSource.REST, StateSource.NOTIFICATION
+TOPICS = {
+    Part.PRESENCE: "presence",
+    Part.ROUTING_STATUS: "routingStatus",
+    Part.CONVERSATIONS: "conversationsummary",
+    Part.STATION: "station",
+    Part.OUT_OF_OFFICE: "outofoffice",
+}
+
+
+def part(name: Part, at: float | None, source: StateSource, **values: Any) -> Update:
+    """Return one part of a state."""
+    return Update(name, AgentState(since=at, source=source, **values), at)
+
+
+def shown(
+    presence: str | None = "AVAILABLE",
+    at: float = T - 600,
+    *,
+    on_call: int = 0,
+    wrap_up: int = 0,
+    routing: str = "OFF_QUEUE",
+    station: str = "7c1e",
+) -> tuple[Update, ...]:
+    """Return what a read shows."""
+    return (
+        part(Part.PRESENCE, at, REST, presence=presence),
+        part(Part.ROUTING_STATUS, at, REST, routing_status=routing),
+        part(Part.CONVERSATIONS, None, REST, on_call=on_call, wrap_up=wrap_up),
+        part(Part.STATION, None, REST, station=station),
+        part(Part.OUT_OF_OFFICE, at, REST, out_of_office=False),
+    )
+
+
+@dataclass
+class Bench:
+    """A witness, and the directory that hears it."""
+
+    is_full: bool = False
+    told: list[Told] = field(default_factory=list)
+    timeline: Timeline = field(default_factory=Timeline)
+    exporter: Exporter = field(default_factory=Exporter)
+
+    def __post_init__(self) -> None:
+        """Make the witness, of one agent."""
+        self.witness = Witness(self.tell, self.timeline)
+        self.witness.add(["a"], T)
+
+    def tell(self, told: Told) -> bool:
+        """Apply what is told."""
+        if self.is_full and not isinstance(told, Suspension):
+            return False
+        self.told.append(told)
+        list(self.exporter._apply(told))
+        return True
+
+    def read(self, asked: float, *updates: Update, agent_id: str = "a") -> None:
+        """Let a read take half a second."""
+        self.witness.read([agent_id], {agent_id: updates or shown()}, asked, asked + 0.5)
+
+    def notify(self, received: float, name: Part, at: float | None, **values: Any) -> None:
+        """Let a notification arrive."""
+        said = Notified(TOPICS[name], "a", part(name, at, HEARD, **values), None)
+        self.witness.hear(said, received)
+
+    def as_of(self, sent: float) -> tuple[StateLabel, Certainty]:
+        """Return the word for the agent's state then, and how far it is known."""
+        state, _ = self.exporter.agents.as_of("a", sent)
+        return label(state), state.certainty
+
+    def all(self, kind: type[Any]) -> list[Any]:
+        """Return what was told of one kind."""
+        return [one for one in self.told if isinstance(one, kind)]
+
+
+@pytest.fixture
+def bench() -> Iterable[Bench]:
+    """Return a bench whose agent was read whole at T + 2."""
+    made = Bench()
+    made.read(T + 2)
+    yield made
+    made.exporter.close()
+
+
+KNOWN, STALE, UNKNOWN = Certainty.KNOWN, Certainty.STALE, Certainty.UNKNOWN
+
+# -- reading ------------------------------------------------------------------------------------------------------
+
+
+def test_nobody_is_read_before_what_was_before_has_arrived() -> None:
+    """Changes are heard of from the subscription on; what is asked for later shows all that was before."""
+    bench = Bench()
+    assert [] == bench.witness.due(T + BLUR - 0.01)
+    assert ["a"] == bench.witness.due(T + BLUR)
+    assert not bench.witness.is_settled
+
+
+def test_a_whole_reading_vouches_from_its_answer_on(bench: Bench) -> None:
+    """Of what was before it is told, but not vouched for."""
+    assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 3)
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 2.4)
+    assert bench.witness.is_settled
+
+
+def test_the_age_of_a_first_reading_is_that_of_its_stamps(bench: Bench) -> None:
+    """What carries no stamp doesn't pass for a change."""
+    state, age = bench.exporter.agents.as_of("a", T + 100)
+    assert (T - 600, 700, REST) == (state.since, age, state.source)
+
+
+def test_what_is_notified_later_wins_over_a_reading_and_what_was_before_loses(bench: Bench) -> None:
+    """A late notification of something older goes into history only."""
+    bench.notify(T + 10, Part.PRESENCE, T + 9.9, presence="BUSY")
+    assert (StateLabel.BUSY, KNOWN) == bench.as_of(T + 11)
+    assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 9.9)
+    bench.notify(T + 12, Part.PRESENCE, T + 9, presence="MEAL")
+    assert (StateLabel.BUSY, KNOWN) == bench.as_of(T + 13)
+    assert (StateLabel.MEAL, KNOWN) == bench.as_of(T + 9.5)
+
+
+def test_a_reading_after_a_gap_wins_over_what_was_heard_before_it(bench: Bench) -> None:
+    """Even where its own stamp is older than the moment, as it must be."""
+    bench.notify(T + 10, Part.PRESENCE, T + 10, presence="BUSY")
+    bench.witness.doubt_all(T + 11)
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 12)
+    assert (StateLabel.BUSY, KNOWN) == bench.as_of(T + 10.5)
+    bench.witness.read_all(T + 20)
+    assert ["a"] == bench.witness.due(T + 22)
+    bench.read(T + 22, *shown("MEAL", T + 15))
+    assert (StateLabel.MEAL, KNOWN) == bench.as_of(T + 30)
+
+
+def test_a_reading_wins_whatever_a_clock_that_jumped_had_stamped(bench: Bench) -> None:
+    """What it shows is so now: a stamp from before the jump may seem to be of the future, or an hour old."""
+    for at in (T + 5000, T - 5000):
+        bench.notify(T + 10, Part.PRESENCE, T + 10, presence="BUSY")
+        bench.witness.doubt_all(T + 11)
+        bench.read(T + 22, *shown("MEAL", at))
+        assert (StateLabel.MEAL, KNOWN) == bench.as_of(T + 30)
+        bench = Bench()
+        bench.read(T + 2)
+
+
+@pytest.mark.parametrize("missing", range(4))
+def test_a_reading_that_is_not_whole_vouches_for_nothing(missing: int) -> None:
+    """Expansions are best effort on the server's side; each of the four is needed."""
+    bench = Bench()
+    bench.read(T + 2, *(one for index, one in enumerate(shown()) if index != missing))
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 3)
+    assert bench.witness.is_settled
+    assert ["a"] == bench.witness.sample()
+    bench.read(T + 10)
+    assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 11)
+
+
+def test_a_reading_that_shows_nothing_readable_tells_nothing() -> None:
+    """Not even a time."""
+    bench = Bench()
+    bench.read(T + 2, part(Part.PRESENCE, T, REST))
+    assert [Reading("a", (), None, lasts=True)] == bench.told
+
+
+def test_a_reading_without_any_stamp_counts_as_of_just_before(bench: Bench) -> None:
+    """There is nothing older to hold on to."""
+    other = Bench()
+    other.read(T + 2, *(Update(one.part, one.state, None) for one in shown()))
+    assert (StateLabel.AVAILABLE, KNOWN) == other.as_of(T + 3) == bench.as_of(T + 3)
+    other.notify(T + 10, Part.PRESENCE, T + 9, presence="BUSY")
+    assert (StateLabel.BUSY, KNOWN) == other.as_of(T + 9.5)
+
+
+def test_an_agent_that_is_not_shown_is_no_more(bench: Bench) -> None:
+    """A deleted user is unknown; should it come back, it is read like a new one."""
+    bench.witness.read(["a"], {}, T + 10, T + 11)
+    assert [Forgotten("a")] == bench.all(Forgotten)
+    assert (StateLabel.UNKNOWN, UNKNOWN) == bench.as_of(T + 12)
+    bench.read(T + 20)
+    assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 21)
+
+
+def test_a_reading_of_somebody_who_is_not_followed_any_more_is_passed_over(bench: Bench) -> None:
+    """A rejected topic may come back while a read is under way."""
+    bench.witness.drop(["a", "b"])
+    before = len(bench.told)
+    bench.read(T + 10)
+    assert (before, 0, []) == (len(bench.told), len(bench.witness), bench.witness.agent_ids)
+
+
+def test_who_is_followed_already_is_not_read_again(bench: Bench) -> None:
+    """Adding twice is adding once."""
+    bench.witness.add(["a"], T + 10)
+    assert bench.witness.is_settled
+
+
+def test_agents_are_read_and_sampled_in_turn_as_many_as_one_read_shows() -> None:
+    """And over again; those who wait to be read are no sample."""
+    bench = Bench()
+    ids = [f"agent-{number}" for number in range(AT_ONCE + 10)]
+    bench.witness.drop(["a"])
+    bench.witness.add(ids, T)
+    assert ids[:AT_ONCE] == bench.witness.due(T + BLUR)
+    bench.witness.read(ids, dict.fromkeys(ids, shown()), T + 2, T + 3)
+    assert [ids[:AT_ONCE], ids[AT_ONCE:], ids[:AT_ONCE]] == [bench.witness.sample() for _ in range(3)]
+    bench.witness.doubt_all(T + 5)
+    bench.witness.read_all(T + 5)
+    assert [] == bench.witness.sample()
+    assert [AT_ONCE, 10] == [len(one.agent_ids) for one in bench.all(Suspension)]
+
+
+# -- notifications that cast doubt ----------------------------------------------------------------------------------
+
+
+def test_a_part_that_cannot_be_read_casts_doubt_until_a_read_shows_the_agent_whole(bench: Bench) -> None:
+    """An unknown presence must not leave the old one known."""
+    bench.notify(T + 10, Part.PRESENCE, T + 9.8)
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 11)
+    assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 8)
+    assert [] == bench.witness.due(T + 11.9)
+    assert ["a"] == bench.witness.due(T + 12)
+    bench.read(T + 12, *shown(None))
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 13)
+    bench.notify(T + 14, Part.PRESENCE, T + 14)
+    bench.notify(T + 15, Part.PRESENCE, T + 15, presence="MEAL")
+    bench.read(T + 20, *shown("MEAL", T + 15))
+    assert (StateLabel.MEAL, KNOWN) == bench.as_of(T + 21)
+
+
+@pytest.mark.parametrize(("at", "is_told"), [(T + 3610, False), (T + 10 - 15.1, True), (T - 3600, True)])
+def test_a_stamp_that_cannot_be_right_casts_doubt(bench: Bench, at: float, is_told: bool) -> None:  # noqa: FBT001 - a parameter
+    """Of the future: it isn't even told. Long past: a straggler, or the server's clock was set back."""
+    bench.notify(T + 10, Part.PRESENCE, at, presence="BUSY")
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 11)
+    assert is_told == bool(bench.all(StateUpdate))
+    assert (None if at > T + 10 else T + 10 - at) == bench.all(NotificationTaken)[0].lag
+
+
+def test_a_stamp_well_before_the_last_one_casts_doubt(bench: Bench) -> None:
+    """Order is lost by moments only; this may be a clock that was set back."""
+    bench.notify(T + 10, Part.PRESENCE, T + 10, presence="BUSY")
+    bench.notify(T + 12, Part.PRESENCE, T + 7.9, presence="MEAL")
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 13)
+
+
+def test_changes_without_a_stamp_that_come_close_together_cast_doubt(bench: Bench) -> None:
+    """Which one was the last isn't known; a repetition is no question."""
+    bench.notify(T + 10, Part.CONVERSATIONS, None, on_call=1, wrap_up=0)
+    bench.notify(T + 10.1, Part.CONVERSATIONS, None, on_call=1, wrap_up=0)
+    assert (StateLabel.ON_CALL, KNOWN) == bench.as_of(T + 11)
+    bench.notify(T + 11, Part.CONVERSATIONS, None, on_call=0, wrap_up=1)
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 12)
+
+
+def test_the_beginning_of_a_call_counts_from_when_it_is_heard_of(bench: Bench) -> None:
+    """Our own call does that to its agent: what was before it is what is asked for."""
+    bench.notify(T + 10, Part.CONVERSATIONS, None, on_call=1, wrap_up=0)
+    assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 9.9)
+    assert (StateLabel.ON_CALL, KNOWN) == bench.as_of(T + 10.1)
+
+
+def test_the_end_of_a_call_leaves_a_while_of_which_nothing_is_vouched_for(bench: Bench) -> None:
+    """It took effect before we heard of it, and nobody says when."""
+    bench.notify(T + 10, Part.CONVERSATIONS, None, on_call=1, wrap_up=0)
+    bench.notify(T + 60, Part.CONVERSATIONS, None, on_call=0, wrap_up=1)
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 59.9)
+    assert (StateLabel.WRAP_UP, KNOWN) == bench.as_of(T + 60.1)
+
+
+def test_stamps_of_a_clock_that_has_just_jumped_are_vague() -> None:
+    """Until some more answers have shown how far it jumped."""
+    bench = Bench()
+    bench.timeline.observe_date(T + 3600, T, T)
+    bench.read(T + 2, *shown(at=T + 3000))
+    bench.notify(T + 30, Part.PRESENCE, T + 3629.5, presence="BUSY")
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 29)
+    assert (StateLabel.BUSY, KNOWN) == bench.as_of(T + 31)
+
+
+def test_order_holds_while_the_offset_grows_better() -> None:
+    """A newer stamp never lands before an older one, nor an older one after; the same one is the same."""
+    bench = Bench()
+    bench.timeline.offset, bench.timeline._dates = 10.0, 99
+    bench.read(T + 2)
+    said = [(T + 20, "BUSY", 9.0), (T + 20.1, "MEAL", 10.0), (T + 20.1, "MEAL", 9.5), (T + 20.05, "AWAY", 8.0)]
+    for at, presence, offset in said:
+        bench.timeline.offset = offset
+        bench.notify(T + 13, Part.PRESENCE, at, presence=presence)
+    told = [(one.state.presence, one.at) for one in bench.all(StateUpdate)]
+    times = dict(told)
+    assert [T + 11, T + 11 + 1e-6] == pytest.approx([times["BUSY"], times["MEAL"]], abs=1e-6)
+    assert times["AWAY"] < times["MEAL"]
+    assert told[1] == told[2]
+
+
+def test_an_out_of_office_and_strangers_are_counted_only(bench: Bench) -> None:
+    """An out-of-office isn't subscribed to, so it can't be kept current."""
+    before = len(bench.told)
+    bench.notify(T + 10, Part.OUT_OF_OFFICE, T + 10, out_of_office=True)
+    stranger = Notified("presence", "b", part(Part.PRESENCE, T + 10, HEARD, presence="BUSY"), None)
+    bench.witness.hear(stranger, T + 10.5)
+    expected = [NotificationTaken(topic="outofoffice", lag=0.0), NotificationTaken(topic="presence", lag=0.5)]
+    assert expected == bench.told[before:]
+
+
+def test_garbage_is_counted_and_signs_of_life_are_not(bench: Bench) -> None:
+    """`channel` looks after those."""
+    before = len(bench.told)
+    bench.witness.hear(Ignored("not_json"), T + 10)
+    bench.witness.hear(Heartbeat(), T + 10)
+    assert [NotificationTaken(topic="ignored")] == bench.told[before:]
+
+
+def test_a_legs_failure_is_told_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conversation's later events repeat it; only so many are remembered."""
+    monkeypatch.setattr("call_initiation.witness._FAILURES", 2)
+    failures = [AsyncFailure("a", conversation, "error.x") for conversation in ("1", "1", "2", "3", "1")]
+    for failure in failures:
+        bench.witness.hear(failure, T + 10)
+    assert [LegLost("a", "error.x", T + 10)] * 4 == bench.all(LegLost)
+    assert 5 == sum(one.topic == "conversations.calls" for one in bench.all(NotificationTaken))
+
+
+# -- checks -------------------------------------------------------------------------------------------------------
+
+
+def test_a_read_that_agrees_changes_nothing(bench: Bench) -> None:
+    """Nor does one that lags behind a notification."""
+    before = len(bench.told)
+    bench.read(T + 20)
+    assert before == len(bench.told)
+    bench.notify(T + 21, Part.PRESENCE, T + 21, presence="BUSY")
+    bench.read(T + 22, *shown())
+    assert (StateLabel.BUSY, KNOWN) == bench.as_of(T + 23)
+
+
+def test_a_contradiction_that_stays_is_a_loss(bench: Bench) -> None:
+    """The news may still be under way, so it is read twice before nothing is trusted any more."""
+    bench.read(T + 20, *shown("BUSY", T + 15))
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 21)
+    assert [] == bench.witness.due(T + 30)
+    assert ["a"] == bench.witness.due(T + 32)
+    with pytest.raises(Lost, match=Trouble.CONTRADICTED):
+        bench.read(T + 32, *shown("BUSY", T + 15))
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_contradiction_that_resolves_itself_is_none(bench: Bench, heard: bool) -> None:  # noqa: FBT001 - a parameter
+    """The notification came late, or the read had been of an old copy."""
+    bench.read(T + 20, *shown(on_call=1))
+    if heard:
+        bench.notify(T + 21, Part.CONVERSATIONS, None, on_call=1, wrap_up=0)
+    bench.read(T + 32, *shown(on_call=1 if heard else 0))
+    assert (StateLabel.ON_CALL if heard else StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 40)
+
+
+def test_a_read_that_lags_behind_is_asked_for_again(bench: Bench) -> None:
+    """It must not win over a notification that it doesn't know of."""
+    bench.notify(T + 10, Part.STATION, None)
+    bench.notify(T + 11, Part.PRESENCE, T + 11, presence="BUSY")
+    bench.read(T + 13)
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 14)
+    assert [] == bench.witness.due(T + 15)
+    assert ["a"] == bench.witness.due(T + 24)
+    bench.read(T + 24, *shown("BUSY", T + 11))
+    assert (StateLabel.BUSY, KNOWN) == bench.as_of(T + 25)
+
+
+# -- the recorder -------------------------------------------------------------------------------------------------
+
+
+def test_what_the_recorder_refuses_is_a_loss(bench: Bench) -> None:
+    """Else what it never heard of could pass for known."""
+    bench.is_full = True
+    with pytest.raises(Lost, match=Trouble.OVERFLOW):
+        bench.notify(T + 10, Part.PRESENCE, T + 10, presence="BUSY")
+    bench.witness.doubt_all(T + 10)
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 11)
