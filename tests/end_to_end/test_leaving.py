@@ -9,11 +9,12 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import httpx
 import httpx_aiohttp
 import pytest
 
 from call_initiation.events import BodyState, Outcome, TransportFailure
-from servers import Server, always, answer, head
+from servers import Cut, Server, always, answer, head
 from twins import CALLS, DOORS, PAYLOAD, TRUST, Door, Equip, listening, raised, seen, twins
 
 REFUSAL = b'{"code":"conversation.error.no.user.station"}'
@@ -304,3 +305,34 @@ def test_a_transport_that_takes_the_body_from_the_request() -> None:
         never.set()
         assert exporter.flush()
     assert [Outcome.AMBIGUOUS] == [attempt.outcome for attempt in listed.attempts]
+
+
+@pytest.mark.parametrize(
+    ("acts", "expected"),
+    [
+        ((Cut.CLOSE,), (Outcome.AMBIGUOUS, TransportFailure.CONNECTION_CLOSED)),
+        ((answer(400, REFUSAL),), (Outcome.REJECTED, "400")),
+        (None, (Outcome.NOT_SENT, TransportFailure.CONNECTION_REFUSED)),
+    ],
+    ids=["closed", "answered", "refused"],
+)
+def test_what_httpx_aiohttp_calls_a_connect_timeout(acts: Any, expected: tuple[Any, Any]) -> None:
+    """A connection that was refused and one that ended after the send have one exception: we tell them apart."""
+    door = ASYNC[0]
+
+    async def scenario(door: Door, equip: Equip, url: str) -> Any:
+        client = equip(door.client(base_url=url, transport=httpx_aiohttp.AiohttpTransport(verify=TRUST)))
+        try:
+            response = await client.post(CALLS, json=PAYLOAD)
+        except httpx.ConnectTimeout as error:
+            return raised(error)
+        finally:
+            await client.aclose()
+        return seen(response), response.content
+
+    with Server(always(*(acts or ()))) as server:
+        url = server.url
+        if acts is None:
+            server.__exit__(None, None, None)
+        (attempt,) = asyncio.run(twins(scenario, door, url))
+    assert expected == (attempt.outcome, attempt.error_type)
