@@ -23,6 +23,7 @@ from call_initiation import __version__, logs, service, settings, terminal
 from call_initiation.errors import SettingsError
 from call_initiation.service import Demonstration
 from call_initiation.settings import Address, Settings
+from call_initiation.sidecar import Sidecar
 from call_initiation.simulator.org import user_token
 from call_initiation.simulator.server import Server
 from call_initiation.terminal import Scene
@@ -70,6 +71,9 @@ def _show_version(is_asked: bool) -> None:  # noqa: FBT001 - typer calls it so
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Read settings from a TOML file.")]
 LogLevel = Annotated[str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")]
 LogFormat = Annotated[str | None, typer.Option(metavar="FORMAT", help="text or json.")]
+Settle = Annotated[
+    str | None, typer.Option(metavar="DURATION", help="How long a call waits for news of its agent.  [default: 2s]")
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="The same seed makes the same agents and the same calls.")]
 
 
@@ -99,9 +103,7 @@ def demo(  # noqa: PLR0913 - one parameter for each flag
     ] = None,
     seed: Seed = 1,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
-    settle: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="How long a call waits for news of its agent.  [default: 2s]")
-    ] = None,
+    settle: Settle = None,
     config: Config = None,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
@@ -198,6 +200,70 @@ Start a call:
 
 What else it takes     {server.url}/
 What truly happened    {server.url}/ledger"""
+
+
+@app.command()
+def serve(  # noqa: PLR0913 - one parameter for each flag
+    *,
+    upstream: Annotated[
+        str | None, typer.Option(metavar="REGION|URL", help="Where calls go, like https://api.mypurecloud.ie.")
+    ] = None,
+    listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where dialers connect.  [default: 127.0.0.1:8080]")
+    ] = None,
+    metrics_listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="The page and /metrics.  [default: 127.0.0.1:9464]")
+    ] = None,
+    forward_all: Annotated[
+        bool | None,
+        typer.Option("--forward-all", help="Also forward what starts no call: the rest of the API, and the login."),
+    ] = None,
+    deadline: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="How long a call may take in all.  [default: 30s]")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Speak TLS to dialers.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key, where that is another file.")] = None,
+    client_ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Ask dialers for certificates.")] = None,
+    upstream_ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Who vouches for the API.")] = None,
+    settle: Settle = None,
+    config: Config = None,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Forward a dialer's calls, and observe them.
+
+    A gateway beside a dialer in any language: point the dialer, or the gateway setting of its Genesys SDK, at it. Each
+    call is sent once and always answered. On SIGTERM it finishes what is under way.
+    """
+    flags = {
+        "upstream": upstream,
+        "listen": listen,
+        "metrics_listen": metrics_listen,
+        "forward_all": forward_all,
+        "deadline": deadline,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "client_ca": client_ca,
+        "upstream_ca": upstream_ca,
+        "settle": settle,
+        "log_level": log_level,
+        "log_format": log_format,
+    }
+    chosen = settings.load(config, flags)
+    logs.set_up(chosen.log_level, chosen.log_format)
+    asyncio.run(_serve(chosen))
+
+
+async def _serve(chosen: Settings) -> None:
+    with service.ended_by_signals() as end:
+        async with service.serving(chosen) as running:
+            _console().print(Text(_routes(running)), soft_wrap=True)
+            await end.wait()
+
+
+def _routes(running: Sidecar) -> str:
+    lines = (f"gateway       {running.url} → {running.upstream}", f"metrics       {running.metrics_url}/metrics")
+    return "\n".join([*lines, *running.notices])
 
 
 @app.command()

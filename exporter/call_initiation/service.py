@@ -25,6 +25,7 @@ from call_initiation.events import AgentState
 from call_initiation.exporter import Exporter
 from call_initiation.pages import Listener
 from call_initiation.settings import Address, Settings
+from call_initiation.sidecar import Sidecar, plan, sidecar
 from call_initiation.simulator.dialer import Dialer
 from call_initiation.simulator.org import Organisation, OrgChange
 from call_initiation.simulator.server import Server
@@ -89,6 +90,28 @@ async def simulation(address: Address, *, seed: int, agents: int) -> AsyncGenera
     organisation = Organisation(seed, agents, started=time())
     async with Server(organisation, *address) as server, _living(organisation, time):
         yield server
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncGenerator[Sidecar]:
+    """Run the gateway; it follows the agents who place calls where an OAuth client is set.
+
+    Raises:
+        ListenError: An address can't be had.
+        SettingsError: The upstream isn't set, or a certificate or one of the `OTEL_*` variables can't be used.
+    """
+    plan(settings)  # so that a mistake is told before anything has begun
+    with _exporter(settings) as exporter:
+        secret = settings.genesys_client_secret
+        if settings.upstream is not None and settings.genesys_client_id is not None and secret is not None:
+            exporter.follow_agents(
+                region=settings.upstream,
+                as_seen=True,
+                client_id=settings.genesys_client_id,
+                client_secret=secret.get_secret_value(),
+            )
+        async with sidecar(settings, exporter) as running:
+            yield running
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from call_initiation import regions
 from call_initiation.errors import SettingsError
 
 _PREFIX: Final = "CALL_INITIATION_"
@@ -65,6 +66,19 @@ def duration(value: object) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
+def region(value: object) -> str:
+    """Return what names an API, as `regions.api_url` takes it.
+
+    Raises:
+        ValueError: It names none.
+    """
+    try:
+        regions.api_url(str(value))
+    except SettingsError as error:
+        raise ValueError(value) from error
+    return str(value)
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -77,6 +91,19 @@ class Settings(BaseSettings):
     metrics_listen: Annotated[
         Address, NoDecode, BeforeValidator(address), Field(description="an address to listen on, like 127.0.0.1:9464")
     ] = Address("127.0.0.1", 9464)
+    upstream: Annotated[
+        str | None, BeforeValidator(region), Field(description="a region like mypurecloud.ie, or its API's https URL")
+    ] = None
+    listen: Annotated[
+        Address, NoDecode, BeforeValidator(address), Field(description="an address to listen on, like 127.0.0.1:8080")
+    ] = Address("127.0.0.1", 8080)
+    forward_all: Annotated[bool, Field(description="true or false")] = False
+    deadline: Annotated[float, BeforeValidator(duration), Field(gt=0, le=300, description="a duration up to 5m")] = 30.0
+    dialer_secret: Annotated[SecretStr | None, Field(description="a secret that dialers know, as text")] = None
+    tls_cert: Annotated[Path | None, Field(description="the path of a PEM file")] = None
+    tls_key: Annotated[Path | None, Field(description="the path of a PEM file")] = None
+    client_ca: Annotated[Path | None, Field(description="the path of a PEM file")] = None
+    upstream_ca: Annotated[Path | None, Field(description="the path of a PEM file")] = None
     settle: Annotated[float, BeforeValidator(duration), Field(le=60, description="a duration up to 60s")] = 2.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
@@ -164,7 +191,8 @@ def _refuse_unknown(source: _Source) -> None:
 
 def _unusable(source: _Source, key: str) -> SettingsError:
     field = Settings.model_fields[key]
-    found = "a value that is not shown" if _is_secret(field.annotation) else repr(source.values[key])
+    is_hidden = _is_secret(field.annotation) or "@" in str(source.values[key])  # a URL may hold a password
+    found = "a value that is not shown" if is_hidden else repr(source.values[key])
     return SettingsError(source.spell(key) + source.place, found, str(field.description))
 
 
