@@ -443,6 +443,11 @@ class Exporter:
         for delivery in self._deliveries:
             delivery.reset()
             delivery.start()
+        if self._feed is not None:
+            # A child's feed begins with its first call: a child that places none needs no channel.
+            self.agents.suspend(self.now())
+            self._feed = self._feed.anew()
+            self._attend(self._feed)
         if self._listener is not None:
             self._listener.abandon()
             self._listener = None

@@ -49,7 +49,7 @@ class Following:
         if not self.as_seen and not any(given.values()):
             raise SettingsError("follow_agents", "nobody", "agent_ids, queue_ids, group_ids or as_seen=True")
         for name, ids in given.items():
-            if strange := next((one for one in ids if not can_be_followed(one)), None):
+            for strange in (one for one in ids if not can_be_followed(one)):
                 raise SettingsError(name, repr(strange), "ids of letters, digits and hyphens, such as UUIDs")
 
 

@@ -1,0 +1,271 @@
+"""The feed in a dialer's process: nothing waits for it, it ends with the exporter, and it learns from calls."""
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from time import monotonic
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import generate_latest
+
+from call_initiation import Exporter
+from call_initiation.errors import SettingsError
+from call_initiation.events import AgentAtSend, AgentIdSource, Attempt, Certainty, Event, StateLabel, StateSource
+from call_initiation.feed import Door
+from call_initiation.simulator.org import CALM, CLIENT_ID, CLIENT_SECRET, Organisation, user_token, word
+from call_initiation.simulator.server import Server, ServerThread
+from call_initiation.timeline import BLUR
+
+PATIENCE = 15.0
+CALLS = "/api/v2/conversations/calls"
+CREDENTIALS = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+NOBODYS = "canary-nobodys-token"
+NUMBER = {"phoneNumber": "+33199000000"}
+
+
+class Recorded(list[Attempt]):
+    """A sink that keeps attempts."""
+
+    def record(self, event: Event) -> None:
+        """Keep one."""
+        if isinstance(event, Attempt):
+            self.append(event)
+
+
+class Dialer:
+    """A dialer with an exporter, and perhaps a pretend organisation to call."""
+
+    def __init__(self, url: str, organisation: Organisation, exporter: Exporter) -> None:
+        self.url = url
+        self.organisation = organisation
+        self.exporter = exporter
+        self.recorded = Recorded()
+        exporter._sinks["test"] = self.recorded
+        self.client = exporter.instrument(httpx.Client(base_url=url, trust_env=False))
+
+    def call(self, path: str = CALLS, token: str = NOBODYS, **extension: Any) -> AgentAtSend:
+        """Place a call; return what was recorded of its agent."""
+        before = len(self.recorded)
+        headers, extensions = {"Authorization": f"Bearer {token}"}, {"call_initiation": extension}
+        self.client.post(path, json=NUMBER, headers=headers, extensions=extensions)
+        eventually(lambda: len(self.recorded) > before)
+        return self.recorded[before].agent
+
+    def knows(self, agent_id: str) -> bool:
+        """Return whether an agent's state is known now."""
+        return self.exporter.agents.as_of(agent_id, self.exporter.now())[0].certainty is Certainty.KNOWN
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        until = self.exporter.now() + seconds
+        eventually(lambda: self.exporter.now() > until)
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """Return a number of the exporter's."""
+        return self.exporter.registry.get_sample_value(f"call_initiation_{name}", labels)
+
+
+def eventually(condition: Callable[[], bool], within: float = PATIENCE) -> None:
+    """Wait until another thread has done something."""
+    deadline, pause = monotonic() + within, threading.Event()
+    while not condition():
+        assert monotonic() < deadline, "it never came"
+        pause.wait(0.02)
+
+
+@pytest.fixture
+def dialer() -> Iterator[Dialer]:
+    """Return a dialer that calls a pretend organisation."""
+    exporter = Exporter(settle=0.5)
+    behaviour = replace(CALM, refusals={}, pace=0.001)
+    organisation = Organisation(1, 20, started=exporter.now(), behaviour=behaviour)
+    with ServerThread(Server(organisation, clock=exporter.now)) as server, exporter:
+        made = Dialer(server.url, organisation, exporter)
+        with made.client:
+            yield made
+
+
+@pytest.fixture
+def silence() -> Iterator[str]:
+    """Return the URL of a server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+# -- following ----------------------------------------------------------------------------------------------------
+
+
+def test_agents_that_are_named_are_followed(dialer: Dialer) -> None:
+    """What was so before a call is what its record says, and the feed's health is on the metrics."""
+    agents = dialer.organisation.agent_ids
+    dialer.exporter.follow_agents(region=dialer.url, agent_ids=agents, **CREDENTIALS)
+    eventually(lambda: dialer.metric("feed_up") == 1.0)
+    assert all(map(dialer.knows, agents))
+    dialer.wait(2 * BLUR)  # what comes right after a read might have been before it, and would cast doubt
+    agent, truth = agents[0], word(dialer.organisation.state(agents[0]))
+    said = dialer.call(f"{CALLS}/user/{agent}", user_token(agent))
+    assert (truth, Certainty.KNOWN, AgentIdSource.PATH) == (said.label, said.state.certainty, said.id_source)
+    eventually(lambda: dialer.exporter.agents.as_of(agent, dialer.exporter.now())[0].on_call == 1)
+    assert 0.0 == dialer.metric("feed_clock_skew_seconds")
+    assert dialer.metric("feed_events_total", topic="conversationsummary") == 1.0
+
+
+def test_whoever_calls_is_followed_from_then_on(dialer: Dialer) -> None:
+    """Of the first call, what is read afterwards can be told, and isn't vouched for."""
+    agent = dialer.organisation.agent_ids[1]
+    dialer.exporter.follow_agents(region=dialer.url, as_seen=True, **CREDENTIALS)
+    first = dialer.call(agent_id=agent)
+    assert (StateLabel.UNKNOWN, AgentIdSource.CALLER) == (first.label, first.id_source)
+    assert first.state.certainty is not Certainty.KNOWN
+    eventually(lambda: dialer.knows(agent))
+    assert dialer.call(agent_id=agent).state.certainty is Certainty.KNOWN
+
+
+def test_the_first_call_of_somebody_new_tells_what_is_read_in_time(dialer: Dialer) -> None:
+    """Presences carry a time, so the one that was before the send is told, as stale."""
+    dialer.exporter.follow_agents(region=dialer.url, as_seen=True, **CREDENTIALS)
+    dialer.call(agent_id=dialer.organisation.agent_ids[1])
+    agent = dialer.organisation.agent_ids[2]
+    first = dialer.call(agent_id=agent)
+    assert dialer.organisation.state(agent).presence is first.state.presence
+    assert (StateSource.REST, Certainty.STALE) == (first.state.source, first.state.certainty)
+
+
+def test_the_user_of_a_calls_token_is_found_and_followed(dialer: Dialer) -> None:
+    """By the call's own token, once."""
+    agent = dialer.organisation.agent_ids[3]
+    dialer.exporter.follow_agents(region=dialer.url, as_seen=True, **CREDENTIALS)
+    dialer.call(token=user_token(dialer.organisation.agent_ids[4]))
+    eventually(lambda: dialer.knows(dialer.organisation.agent_ids[4]))
+    first = dialer.call(token=user_token(agent))
+    # The pretend token holds the agent's id, which therefore isn't shown.
+    assert (None, AgentIdSource.TOKEN) == (first.id, first.id_source)
+    eventually(lambda: dialer.knows(agent))
+    second = dialer.call(token=user_token(agent))
+    assert (AgentIdSource.TOKEN, Certainty.KNOWN) == (second.id_source, second.state.certainty)
+
+
+def test_a_token_without_a_user_is_nobodys(dialer: Dialer, caplog: pytest.LogCaptureFixture) -> None:
+    """And no word of it is logged or shown."""
+    caplog.set_level(logging.DEBUG)
+    dialer.exporter.follow_agents(region=dialer.url, as_seen=True, **CREDENTIALS)
+    assert (None, AgentIdSource.NONE) == (dialer.call().id, dialer.call().id_source)
+    shown = caplog.text + generate_latest(dialer.exporter.registry).decode()
+    assert "a call's token names no user" in caplog.text
+    assert not any(secret in shown for secret in (NOBODYS, CLIENT_SECRET))
+
+
+def test_tokens_are_not_shown_where_that_is_not_wanted(dialer: Dialer) -> None:
+    """Then nobody knows who calls."""
+    agent = dialer.organisation.agent_ids[3]
+    dialer.exporter.follow_agents(region=dialer.url, as_seen=True, resolve_token_users=False, **CREDENTIALS)
+    assert dialer.call(token=user_token(agent)).id is None
+
+
+# -- nothing waits ------------------------------------------------------------------------------------------------
+
+
+def test_an_api_that_says_nothing_holds_nobody_up(silence: str, dialer: Dialer) -> None:
+    """Not the start, not a call, not the end."""
+    dialer.exporter.follow_agents(region=silence, agent_ids=["a"], **CREDENTIALS)
+    assert dialer.call(agent_id="a").label is StateLabel.UNKNOWN
+    assert dialer.metric("feed_up") == 0.0
+    began = monotonic()
+    dialer.exporter.close()
+    assert monotonic() - began < 1.5
+    assert not dialer.exporter._feed._thread.is_alive()  # type: ignore[union-attr]
+
+
+def test_an_api_that_is_not_there_is_tried_again(dialer: Dialer) -> None:
+    """And the metrics say that the feed is down."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    dialer.exporter.follow_agents(region=url, agent_ids=["a"], queue_ids=["q"], group_ids=["g"], **CREDENTIALS)
+    eventually(lambda: dialer.metric("feed_up") == 0.0)
+    assert dialer.metric("internal_errors_total", stage="feed") is None
+
+
+def test_members_are_followed(dialer: Dialer) -> None:
+    """A queue that isn't there fails, and is asked for again; it holds up nobody else."""
+    agent = dialer.organisation.agent_ids[0]
+    dialer.exporter.follow_agents(region=dialer.url, agent_ids=[agent], queue_ids=["q"], **CREDENTIALS)
+    eventually(lambda: dialer.knows(agent))
+
+
+def test_a_feed_ends_with_its_exporter(dialer: Dialer) -> None:
+    """Within a second, and without a thread left behind."""
+    dialer.exporter.follow_agents(region=dialer.url, agent_ids=dialer.organisation.agent_ids, **CREDENTIALS)
+    eventually(lambda: dialer.metric("feed_up") == 1.0)
+    began = monotonic()
+    dialer.exporter.close()
+    assert monotonic() - began < 1.5
+    assert "call-initiation-feed" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # os.fork in a process with threads, which this is about
+def test_a_forked_child_has_a_feed_of_its_own_once_it_calls(dialer: Dialer) -> None:
+    """Nothing is known there at first, and no channel is made for a child that places no call."""
+    agent = dialer.organisation.agent_ids[0]
+    dialer.exporter.follow_agents(region=dialer.url, agent_ids=[agent], **CREDENTIALS)
+    eventually(lambda: dialer.knows(agent))
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            assert not dialer.knows(agent)
+            assert dialer.exporter._feed._thread is None  # type: ignore[union-attr]
+            dialer.client = dialer.exporter.instrument(httpx.Client(base_url=dialer.url, trust_env=False))
+            dialer.call(agent_id=agent)
+            eventually(lambda: dialer.knows(agent))
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    assert 0 == os.waitstatus_to_exitcode(status)
+    assert dialer.knows(agent)
+
+
+# -- settings -----------------------------------------------------------------------------------------------------
+
+
+def test_settings_that_cannot_be_used_are_said_at_once(dialer: Dialer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each in a sentence that names the key."""
+    for name in ("GENESYS_CLIENT_ID", "GENESYS_CLIENT_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(f"{name}_FILE", raising=False)
+    with pytest.raises(SettingsError, match="GENESYS_CLIENT_ID: found nothing"):
+        dialer.exporter.follow_agents(region="mypurecloud.ie", as_seen=True)
+    with pytest.raises(SettingsError, match="region: found 'nowhere'"):
+        dialer.exporter.follow_agents(region="nowhere", as_seen=True, **CREDENTIALS)
+    with pytest.raises(SettingsError, match="found nobody"):
+        dialer.exporter.follow_agents(region="mypurecloud.ie", **CREDENTIALS)
+    dialer.exporter.follow_agents(region=dialer.url, as_seen=True, **CREDENTIALS)
+    with pytest.raises(SettingsError, match="found a second call"):
+        dialer.exporter.follow_agents(region=dialer.url, as_seen=True, **CREDENTIALS)
+
+
+def test_without_aiohttp_it_is_said_what_to_install(dialer: Dialer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes with an extra."""
+    monkeypatch.setattr("call_initiation.sockets.find_spec", lambda _: None)
+    with pytest.raises(SettingsError, match=r"no aiohttp, expected pip install 'call-initiation-exporter\[service\]'"):
+        dialer.exporter.follow_agents(region=dialer.url, as_seen=True, **CREDENTIALS)
+
+
+# -- the door -----------------------------------------------------------------------------------------------------
+
+
+def test_an_agent_is_seen_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until so many are known that it begins anew."""
+    monkeypatch.setattr("call_initiation.feed._KNOWN", 2)
+    door = Door()
+    for agent in ("a", "a", "b", "c", "a"):
+        door.seen(agent)
+
+    assert ([], ["a", "b", "c", "a"]) == asyncio.run(door.knocked())
+    door.seen("d")  # nobody listens any more
