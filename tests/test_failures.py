@@ -144,6 +144,12 @@ def test_a_chain_that_goes_round_in_circles() -> None:
     assert Failure(Outcome.NOT_SENT, TransportFailure.CONNECTION_FAILED) == failure_of(first, is_sent=False)
 
 
+def test_a_cause_that_is_an_argument() -> None:
+    """httpcore raises its errors `from None`, and each holds the system's error as its argument."""
+    error = caused(httpx.ConnectError("c"), httpcore.ConnectError(ConnectionRefusedError(errno.ECONNREFUSED, "no")))
+    assert TransportFailure.CONNECTION_REFUSED == failure_of(error, is_sent=False).kind
+
+
 def test_what_the_caller_was_handling_is_no_cause() -> None:
     """A dialer may try again while it handles an earlier failure, which says nothing of the later one."""
     later = httpx.RemoteProtocolError("no answer")

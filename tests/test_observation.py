@@ -86,6 +86,13 @@ def test_whatever_passes_passes_unchanged(pieces: list[bytes], is_async: bool, k
     assert (False, []) == (passing.is_open, kept.faults)
 
 
+def test_the_cap() -> None:
+    """Of an error's body, 64 KiB are kept."""
+    passing, _ = body()
+    through(passing, [b"x" * 65_535, b"yz"], is_async=False)
+    assert (65_536, b"xy", BodyState.OVERSIZED) == (len(passing.content()), passing.content()[-2:], passing.state)
+
+
 def test_a_piece_that_its_sender_changes_later_was_kept_as_it_was() -> None:
     """A stream may use one buffer again and again."""
     passing, _ = body()

@@ -50,7 +50,7 @@ class Told(Sampler):
     ) -> SamplingResult:
         """Decide."""
         self.asked.append((parent_context, trace_id, name, kind, attributes, links, trace_state))
-        return SamplingResult(self.decision, trace_state=TraceState([("told", "so")]))
+        return SamplingResult(self.decision, attributes, trace_state=TraceState([("told", "so")]))
 
     def get_description(self) -> str:
         """Say what it is."""
