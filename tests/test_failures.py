@@ -145,7 +145,7 @@ def test_a_chain_that_goes_round_in_circles() -> None:
 
 
 def test_a_cause_that_is_an_argument() -> None:
-    """httpcore raises its errors `from None`, and each holds the system's error as its argument."""
+    """Errors of httpcore are raised `from None`, and each holds the system's error as its argument."""
     error = caused(httpx.ConnectError("c"), httpcore.ConnectError(ConnectionRefusedError(errno.ECONNREFUSED, "no")))
     assert TransportFailure.CONNECTION_REFUSED == failure_of(error, is_sent=False).kind
 
