@@ -155,6 +155,39 @@ class Pieces(httpx.SyncByteStream):
         yield from (b"{", b"}")
 
 
+@each_door
+def test_a_transport_may_close_what_it_sent(door: Door) -> None:
+    """Closing the request's stream closes the caller's."""
+    closed: list[str] = []
+
+    class Given(door.module.SyncByteStream, door.module.AsyncByteStream):  # type: ignore[misc, name-defined]
+        def close(self) -> None:
+            closed.append("close")
+
+        async def aclose(self) -> None:
+            closed.append("aclose")
+
+    class Closing(door.module.BaseTransport, door.module.AsyncBaseTransport):  # type: ignore[misc, name-defined]
+        def handle_request(self, request: Any) -> Any:
+            request.stream.close()
+            return door.module.Response(202)
+
+        async def handle_async_request(self, request: Any) -> Any:
+            await request.stream.aclose()
+            return door.module.Response(202)
+
+    exporter, _ = listening()
+
+    async def dial() -> None:
+        client = exporter.instrument(door.client(transport=Closing()))
+        await door.do(client, "send", door.module.Request("POST", f"http://example.com{CALLS}", stream=Given()))
+        await door.do(client, "close")
+
+    with exporter:
+        anyio.run(dial)
+    assert ["aclose" if door.is_async else "close"] == closed
+
+
 def test_a_body_that_both_colours_may_read_stays_one() -> None:
     """A sync transport that bridges to an async one hands the request over, whose body must serve both."""
 
