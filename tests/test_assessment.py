@@ -247,6 +247,23 @@ def test_a_secret_of_the_request_does_not_come_back_in_the_answers_words(header:
     assert attempt.refusal.message == "The token [secret] has expired; call +[number] instead."
 
 
+@pytest.mark.parametrize("credentials", ["ZGlhbGVyOmNvcnJlY3QtaG9yc2U=", "x", "%%%"])
+def test_a_password_does_not_come_back_either(credentials: str) -> None:
+    """Basic credentials hide it from nobody; what isn't base64 hides nothing."""
+    watch = Watch()
+    body = json.dumps({"message": f"Not correct-horse, nor {credentials}."}).encode()
+    observation = watch.call(
+        lambda _: httpx.Response(401, content=body), headers={"Authorization": f"Basic {credentials}"}
+    )
+    attempt = watch.assessor.assess(observation)
+    assert attempt.refusal is not None
+    is_valid = credentials.startswith("ZGlh")
+    assert ("Not [secret] nor [secret]" if is_valid else f"Not correct-horse, nor {credentials}.") == (
+        attempt.refusal.message
+    )
+    assert [] == watch.faults
+
+
 # -- duplicates ---------------------------------------------------------------------------------------------------
 
 

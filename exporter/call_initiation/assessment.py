@@ -7,7 +7,9 @@ Times: agents' states and sends are compared on one timeline, which starts at th
 monotonic clock. A step of the wall clock therefore can't put a state on the wrong side of a send.
 """
 
-from collections.abc import Callable
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar, TypeVarTuple
 
@@ -170,8 +172,17 @@ def _no_history(agent_id: str, at: float) -> tuple[AgentState, float | None]:  #
 
 
 def _mask(observation: Observation, payload: Payload) -> Mask:
-    secrets = [value.decode("latin-1") for name, value in observation.headers if name.lower() in _SECRET_HEADERS]
-    return Mask(secrets, payload.numbers)
+    values = [value.decode("latin-1") for name, value in observation.headers if name.lower() in _SECRET_HEADERS]
+    return Mask([secret for value in values for secret in _secrets(value)], payload.numbers)
+
+
+def _secrets(value: str) -> Iterator[str]:
+    """Yield what a header carries and, of Basic credentials (RFC 7617), the password: an answer may quote either."""
+    yield value
+    scheme, _, credentials = value.partition(" ")
+    if scheme.lower() == "basic":
+        with suppress(ValueError):  # no base64: nothing is hidden in it
+            yield b64decode(credentials).decode(errors="replace").partition(":")[2]
 
 
 def _age(state: AgentState, sent: float) -> float | None:
