@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from call_initiation import catalogue
 from call_initiation.aggregate import Aggregate, View
-from call_initiation.correlation import FIRM, Cell, correlate, ledgers, percent, sentence
+from call_initiation.correlation import FIRM, TELLING, Cell, correlate, ledgers, percent, sentence
 from call_initiation.events import AgentAtSend, Attempt, Ledger, Outcome, Refusal, StateLabel
 from samples import ACCEPTED, REFUSED
 
@@ -74,6 +74,14 @@ def test_the_most_telling_cell_is_firm_and_explains_the_most_refusals() -> None:
     rare = found.cells["not.found", "meal"]
     assert (101.0, False) == (pytest.approx(rare.lift), rare.is_firm)
     assert found.cells["bad.request", "busy"] == found.strongest
+
+
+@pytest.mark.parametrize(("expected", "refusals"), [(None, TELLING - 1), ("busy", TELLING)])
+def test_a_few_refusals_point_at_nothing(expected: str | None, refusals: int) -> None:
+    """However firm the state, and whatever the lift."""
+    some = [*calls("not.found", StateLabel.BUSY, refusals), *calls("none", StateLabel.BUSY, FIRM)]
+    strongest = correlate(view(*some, *calls("none", StateLabel.AVAILABLE, 100))).strongest
+    assert expected == (strongest and strongest.state)
 
 
 def test_no_state_is_blamed_where_it_makes_no_difference() -> None:

@@ -22,6 +22,9 @@ from call_initiation.events import Ledger, Outcome, StateLabel
 FIRM: Final = 30
 """Attempts of a state from which on its rates are worth believing."""
 
+TELLING: Final = 5
+"""Refusals of a cell from which on it may be pointed at; fewer are chance."""
+
 _ORDER: Final = [label.value for label in StateLabel if label is not StateLabel.UNKNOWN]
 
 
@@ -95,7 +98,8 @@ class Correlation:
     @property
     def strongest(self) -> Cell | None:
         """The firm cell with the most refusals beyond those expected; None where no state makes a difference."""
-        risen = (cell for cell in self.cells.values() if cell.is_firm and cell.refusals > cell.expected)
+        firm = (cell for cell in self.cells.values() if cell.is_firm and cell.refusals >= TELLING)
+        risen = (cell for cell in firm if cell.refusals > cell.expected)
         return max(risen, key=lambda cell: cell.refusals - cell.expected, default=None)
 
     def state_rate(self, state: str) -> float:
