@@ -22,8 +22,11 @@ from call_initiation.events import (
     FeedChange,
     FeedState,
     LateChange,
+    LegFailure,
+    NotificationTaken,
     Outcome,
     Refusal,
+    SkewChange,
     StateChange,
     StateLabel,
 )
@@ -125,6 +128,22 @@ def test_the_feed_is_a_gauge_and_its_returns_are_counted() -> None:
     assert catalogue.FEED_RECONNECTS not in families(aggregate)
     aggregate.record(again)
     assert {("silence",): 1} == numbers(aggregate, catalogue.FEED_RECONNECTS)
+
+
+def test_what_the_feed_tells_is_counted() -> None:
+    """Notifications by topic, with their lag if they have one; legs that failed; the clocks' difference."""
+    aggregate = recorded(
+        NotificationTaken(topic="presence", lag=0.07),
+        NotificationTaken(topic="presence"),
+        LegFailure(agent_id="a", error_code="error.ininedgecontrol.connection.timeout", label=StateLabel.ON_QUEUE),
+        SkewChange(seconds=1.5),
+        SkewChange(seconds=-0.5),
+    )
+    assert {("presence",): 2} == numbers(aggregate, catalogue.FEED_EVENTS)
+    assert 1 == sum(distributions(aggregate, catalogue.FEED_EVENT_LAG)[()].counts)
+    expected = {("error.ininedgecontrol.connection.timeout", "on_queue"): 1}
+    assert expected == numbers(aggregate, catalogue.ASYNC_FAILURES)
+    assert {(): -0.5} == numbers(aggregate, catalogue.FEED_CLOCK_SKEW)
 
 
 def test_rooms_may_count_observe_and_set_gauges_themselves() -> None:

@@ -11,7 +11,16 @@ from call_initiation import catalogue
 from call_initiation.aggregate import Aggregate
 from call_initiation.catalogue import Metric
 from call_initiation.endpoints import CALLS_OF_USER
-from call_initiation.events import NO_AGENT, Attempt, Event, FeedChange, FeedState, LateChange
+from call_initiation.events import (
+    NO_AGENT,
+    Attempt,
+    Event,
+    FeedChange,
+    FeedState,
+    LateChange,
+    NotificationTaken,
+    SkewChange,
+)
 from call_initiation.meters import MeterSink
 from samples import ACCEPTED, REFUSED, SPAN
 
@@ -62,6 +71,17 @@ def test_durations_and_ages_are_histograms_with_our_buckets() -> None:
     age = read(catalogue.AGENT_STATE_AGE)["accepted", "on_call"]
     assert (2, catalogue.DURATION.buckets) == (duration.count, tuple(duration.explicit_bounds))
     assert (1, catalogue.AGENT_STATE_AGE.buckets, 12.5) == (age.count, tuple(age.explicit_bounds), age.sum)
+
+
+def test_the_feeds_lag_is_a_histogram_too() -> None:
+    """Of the notifications that carry a time."""
+    read = reading(
+        NotificationTaken(topic="presence", lag=0.07), NotificationTaken(topic="presence"), SkewChange(seconds=1.0)
+    )
+    [point] = read(catalogue.FEED_EVENT_LAG).values()
+    assert (1, 0.07, catalogue.FEED_EVENT_LAG.buckets) == (point.count, point.sum, tuple(point.explicit_bounds))
+    assert 2 == read(catalogue.FEED_EVENTS)["presence",].value
+    assert 1 == read(catalogue.FEED_CLOCK_SKEW)[()].value
 
 
 @pytest.mark.parametrize(

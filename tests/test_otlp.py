@@ -29,7 +29,10 @@ from call_initiation.events import (
     FeedChange,
     FeedState,
     LateChange,
+    LegFailure,
+    NotificationTaken,
     Refusal,
+    SkewChange,
     StateChange,
     StateLabel,
 )
@@ -50,6 +53,9 @@ OTHERS: tuple[Event, ...] = (
     StateChange(agent_id="a", before=StateLabel.BUSY, after=StateLabel.IDLE, state=AgentState(), at=1.0),
     LateChange(agent_id="a", at=1.0),
     FeedChange(state=FeedState.UP, at=1.0),
+    NotificationTaken(topic="presence"),
+    LegFailure(agent_id="a", error_code="x", label=StateLabel.BUSY),
+    SkewChange(seconds=1.0),
 )
 
 

@@ -21,7 +21,7 @@ from call_initiation.client import doors
 from call_initiation.endpoints import match
 from call_initiation.events import AgentState, Attempt, Event, LateChange, Ledger, Sink
 from call_initiation.observation import Body, Observation
-from call_initiation.recorder import PATIENCE, SLICE, Recorder, StateUpdate
+from call_initiation.recorder import PATIENCE, SLICE, Recorder, StateUpdate, Suspension
 from samples import ACCEPTED
 
 SETTLE = 2.0
@@ -231,6 +231,35 @@ def test_after_the_end_nothing_is_taken() -> None:
     bench.recorder.update(UPDATE)
     expected = Ledger(recorded=2, dropped={"shutdown": 1, "closed": 1})
     assert (expected, expected) == (bench.attempts(), bench.updates())
+
+
+def test_a_suspension_is_taken_even_without_room() -> None:
+    """Without it, what was refused could pass for known; and whoever tells learns what was taken."""
+    bench = Bench(capacity=1).by_hand()
+    taken = [bench.recorder.update(told) for told in (UPDATE, UPDATE, Suspension(1.0))]
+    assert [True, False, True] == taken
+    assert Ledger(recorded=3, pending=2, dropped={"queue_full": 1}) == bench.updates()
+    bench.recorder.close(0.0)
+    assert not bench.recorder.update(Suspension(2.0))
+
+
+def test_each_call_is_foreseen_once_before_it_settles() -> None:
+    """A look that fails is a fault of ours; the call is recorded all the same."""
+    bench = Bench().by_hand()
+    seen: list[float] = []
+
+    def look(observation: Observation) -> None:
+        seen.append(observation.finished)
+        if observation.finished:
+            raise ZeroDivisionError
+
+    bench.recorder.foresee(look)
+    bench.submit(0.0)
+    bench.submit(0.5)
+    bench.recorder.turn(1.0)
+    assert ([0.0, 0.5], ["foresee"], []) == (seen, bench.faults, bench.first)
+    bench.recorder.turn(SETTLE + 0.5)
+    assert ([0.0, 0.5], Ledger(recorded=2, exported=2)) == (seen, bench.attempts())
 
 
 def test_no_more_than_a_thousand_faults_wait() -> None:

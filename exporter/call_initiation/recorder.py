@@ -275,8 +275,8 @@ class Recorder:
         pause = _Pause()
         while self._take_update():
             pause.give_way(self._slice())
-        while self._arrived:
-            self._look_ahead(self._arrived.popleft())
+        while self._foresee is not None and self._arrived:
+            self._look_ahead(self._foresee, self._arrived.popleft())
             pause.give_way(self._slice())
         for _ in range(len(self._unfinished)):
             self._take_attempt(self._unfinished, now, everything=everything)
@@ -316,10 +316,9 @@ class Recorder:
             self._settle_account("updates")
         return True
 
-    def _look_ahead(self, observation: Observation) -> None:
+    def _look_ahead(self, look: Callable[[Observation], None], observation: Observation) -> None:
         try:
-            if self._foresee is not None:
-                self._foresee(observation)
+            look(observation)
         except Exception:  # noqa: BLE001 - a fault of ours must not stop the recorder
             self._tell_fault("foresee")
 
