@@ -10,7 +10,8 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
 # Programs that the tests drive, each with the Debian package that has it.
-ENGINES := promtool=prometheus
+ENGINES := promtool=prometheus prometheus=prometheus amtool=prometheus-alertmanager \
+	prometheus-alertmanager=prometheus-alertmanager
 # Scripts that make committed files, each with --check.
 GENERATORS := $(wildcard docs/build.py dashboards/build.py)
 # How many tests run side by side.
