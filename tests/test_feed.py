@@ -6,12 +6,15 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
 from typing import Any
 
 import httpx
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from prometheus_client import generate_latest
 
 from call_initiation import Exporter
@@ -20,6 +23,7 @@ from call_initiation.events import AgentAtSend, AgentIdSource, Attempt, Certaint
 from call_initiation.feed import Door
 from call_initiation.simulator.org import CALM, CLIENT_ID, CLIENT_SECRET, Organisation, user_token, word
 from call_initiation.simulator.server import Server, ServerThread
+from call_initiation.sockets import LARGEST_MESSAGE, connector
 from call_initiation.timeline import BLUR
 
 PATIENCE = 15.0
@@ -269,3 +273,45 @@ def test_an_agent_is_seen_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert ([], ["a", "b", "c", "a"]) == asyncio.run(door.knocked())
     door.seen("d")  # nobody listens any more
+
+
+# -- sockets ------------------------------------------------------------------------------------------------------
+
+
+def test_a_socket_gives_text_and_bytes_and_ends_with_a_frame_that_is_too_long() -> None:
+    """Beyond ten mebibytes nobody reads on."""
+
+    async def say(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.send_str(await socket.receive_str())
+        await socket.send_bytes(b"bytes")
+        with suppress(ConnectionError):
+            await socket.send_str("x" * (LARGEST_MESSAGE + 1))
+        return socket
+
+    async def told() -> list[str | bytes | None]:
+        application = web.Application()
+        application.router.add_get("/", say)
+        async with TestServer(application) as server, connector(httpx.create_ssl_context()) as connect:
+            opened = await connect(str(server.make_url("/")))
+            await opened.send("text")
+            heard = [await opened.receive() for _ in range(3)]
+            await opened.close()
+            return heard
+
+    assert ["text", b"bytes", None] == asyncio.run(told())
+
+
+@pytest.mark.parametrize("url", ["ws://127.0.0.1:1/canary-secret", "nonsense"])
+def test_a_socket_that_cannot_be_opened_keeps_its_url_to_itself(url: str) -> None:
+    """Who knows it can listen."""
+
+    async def told() -> None:
+        async with connector(httpx.create_ssl_context()) as connect:
+            await connect(url)
+
+    with pytest.raises(ConnectionError) as caught:
+        asyncio.run(told())
+    assert "canary" not in str(caught.value)
+    assert (None, True) == (caught.value.__cause__, caught.value.__context__ is None)

@@ -392,3 +392,9 @@ def test_what_the_recorder_refuses_is_a_loss(bench: Bench) -> None:
         bench.notify(T + 10, Part.PRESENCE, T + 10, presence="BUSY")
     bench.witness.doubt_all(T + 10)
     assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 11)
+
+
+def test_nothing_takes_effect_after_it_was_heard_of(bench: Bench) -> None:
+    """Even if the server's clock is a little ahead."""
+    bench.notify(T + 10, Part.PRESENCE, T + 11, presence="BUSY")
+    assert (StateLabel.BUSY, KNOWN) == bench.as_of(T + 10.1)

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar, assert_never
+from typing import Any, Final, NoReturn, Protocol, TypeVar, assert_never
 
 from call_initiation import notifications
 from call_initiation.channel import Channel, Reason, Reconnect, Renew, Send
@@ -130,15 +130,15 @@ class _Line:
         self._channel = Channel(max(ends_at, now + _SHORTEST_LIFE), now)
         self._channel.opened(now)
 
-    async def listen(self, hear: Callable[[notifications.Notification, float], None]) -> None:
+    async def listen(self, hear: Callable[[notifications.Notification, float], None]) -> Any:
         """Hand over all that is heard until the connection is lost.
 
         Raises:
             Lost: It always ends so.
         """
-        await race(self._receive(hear), self._watch())
+        return await race(self._receive(hear), self._watch())
 
-    async def _receive(self, hear: Callable[[notifications.Notification, float], None]) -> None:
+    async def _receive(self, hear: Callable[[notifications.Notification, float], None]) -> NoReturn:
         while True:
             frame = await self._socket.receive()
             now = self._means.now()
@@ -152,7 +152,7 @@ class _Line:
                     hear(one, now)
             await self._obey()
 
-    async def _watch(self) -> None:
+    async def _watch(self) -> NoReturn:
         while True:
             await self._obey()
             await self._means.sleep(TICK)
@@ -267,7 +267,7 @@ class Shard:
         why: str = Reason.CONNECT_FAILED
         try:
             while True:
-                successor = await race(self._succeed(line), self._listen(line), self._keep(line))
+                successor = await race(self._succeed(line), line.listen(self._witness.hear), self._keep(line))
                 self._renewed(await line.is_ending)
                 await line.leave()
                 line = successor
@@ -281,10 +281,6 @@ class Shard:
             self._made = line.made if why in _KEPT else None
             self._witness.doubt_all(self._witness.notified_at if why == Trouble.CONTRADICTED else line.alive_at)
             await line.hang_up()
-
-    async def _listen(self, line: _Line) -> _Line:
-        await line.listen(self._witness.hear)
-        return line
 
     async def _open(self) -> _Line:
         """Connect to the channel that there is, or to a new one, and subscribe to all topics."""
@@ -338,7 +334,7 @@ class Shard:
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    async def _keep(self, line: _Line) -> _Line:
+    async def _keep(self, line: _Line) -> NoReturn:
         """Subscribe to who is new, read who is in doubt, and compare a few others in turn; for ever."""
         backoff = self._means.backoff()
         while True:

@@ -175,7 +175,7 @@ class Witness:
 
     def _notified(self, said: Notified, received: float) -> None:
         update, agent = said.update, self._agents.get(said.agent_id)
-        at = received if update.at is None else self._timeline.local(update.at)
+        at = received if update.at is None else min(self._timeline.local(update.at), received)
         is_possible = update.at is None or self._timeline.observe_stamp(update.at, received)
         lag = None if update.at is None else max(0.0, received - at)
         self._tell(NotificationTaken(topic=said.topic, lag=lag if is_possible else None))

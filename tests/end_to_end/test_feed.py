@@ -10,8 +10,18 @@ from typing import Any
 
 import pytest
 
-from call_initiation.events import FeedChange, FeedState, LegFailure, NotificationTaken, StateLabel
-from call_initiation.simulator.org import Behaviour
+from call_initiation.events import (
+    Certainty,
+    FeedChange,
+    FeedState,
+    LegFailure,
+    NotificationTaken,
+    StateLabel,
+    StateSource,
+)
+from call_initiation.follow import Following
+from call_initiation.simulator.org import Behaviour, Organisation
+from call_initiation.witness import Witness
 from followed import Followed, following
 
 AGENTS = 60
@@ -209,10 +219,102 @@ def test_more_agents_than_a_channel_takes_are_shared_out() -> None:
     """Each to one channel, and each of them is heard."""
 
     async def told() -> None:
-        async with following(620, pace=20.0) as run:
-            say(f"{await run.until(lambda: run.known() >= 600, 120):.1f} s for 620 agents")
+        async with following(620, pace=1.0) as run:
+            say(f"{await run.until(lambda: run.known() >= 600, 600):.1f} s for 620 agents")
             assert 2 == len(run.feed._shards)
             await run.for_seconds(20)
             assert [] == run.wrong
 
     asyncio.run(told())
+
+
+def test_whom_no_channel_reaches_is_read_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a state holds for the moment of its reading, and is stale in between."""
+    monkeypatch.setattr("call_initiation.notifications.CHANNELS", 1)
+
+    async def told() -> None:
+        async with following(AGENTS, pace=0.001) as run:
+            agents = run.organisation.agent_ids
+            await run.until(lambda: all(map(run.exporter.agents.known, agents)), SOON)
+            await run.until(lambda: reconnects(run) == [""], SOON)
+            states = [run.exporter.agents.as_of(agent, run.time())[0] for agent in agents]
+            assert [run.organisation.state(agent).presence for agent in agents] == [one.presence for one in states]
+            assert {(Certainty.STALE, StateSource.REST)} == {(one.certainty, one.source) for one in states}
+            await run.disturb(deleted=agents[:1])
+            await run.until(lambda: not run.exporter.agents.known(agents[0]), SOON)
+            assert ([], []) == (run.wrong, run.faults)
+
+    asyncio.run(told())
+
+
+def test_whose_topics_are_rejected_is_read_instead() -> None:
+    """And who isn't there is unknown; the others are followed all the same."""
+
+    async def told() -> None:
+        whom = Following(("nobody", *Organisation(1, 5).agent_ids))
+        async with following(5, pace=0.001, whom=whom) as run:
+            await run.until(lambda: run.known() == 5 and run.feed._polled == ["nobody"], SOON)
+            await run.for_seconds(10)
+            assert not run.exporter.agents.known("nobody")
+
+    asyncio.run(told())
+
+
+def test_a_successor_that_cannot_be_had_at_once_is_tried_again() -> None:
+    """The channel that ends has a minute left."""
+
+    async def story(run: Followed) -> None:
+        await run.disturb(down=True, strike="closing")
+        await run.for_seconds(15)
+        await run.disturb(down=False)
+        await run.until(lambda: reconnects(run) == ["", "socket_closing"], SOON)
+
+    assert [] == tell(story, pace=1.0).wrong
+
+
+def test_agents_who_cannot_be_added_now_are_added_later() -> None:
+    """A refusal of the API is no reason to forget them."""
+
+    async def told() -> None:
+        async with following(10, pace=0.001, whom=Following(("nobody",), as_seen=True)) as run:
+            await run.for_seconds(5)
+            await run.disturb(retry_after=3.0)
+            for agent in run.organisation.agent_ids:
+                run.door.seen(agent)
+            await run.for_seconds(10)
+            assert run.known() == 0
+            await run.disturb(retry_after=0.0)
+            await run.until(lambda: run.known() == 10, SOON)
+
+    asyncio.run(told())
+
+
+def test_a_fault_of_ours_is_counted_and_does_not_end_the_feed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is trusted until all is read anew."""
+
+    async def told() -> None:
+        async with following(AGENTS) as run:
+            await recovered(run)
+            with monkeypatch.context() as broken:
+                broken.setattr(Witness, "sample", lambda _: 1 / 0)
+                await noticed(run)
+                await run.until(lambda: "feed" in run.faults, SOON)
+            await recovered(run)
+            assert [] == run.wrong
+
+    asyncio.run(told())
+
+
+def test_a_loss_while_a_successor_takes_over_is_a_loss() -> None:
+    """Both connections may go at once; then all is read anew."""
+
+    async def story(run: Followed) -> None:
+        await run.disturb(strike="closing")
+        await run.until(lambda: len(run.organisation.channels._lines()) == 2, SOON)
+        await run.disturb(strike="drop")
+        await noticed(run)
+        await recovered(run)
+
+    run = tell(story, speed=10.0)
+    assert [] == run.wrong
+    assert ["", "dropped"] == reconnects(run)
