@@ -67,10 +67,12 @@ async def _awaited(step: Callable[[], Awaitable[Result]]) -> Result:
 
 
 @contextlib.contextmanager
-def running(upstream: Server | Origin, **options: Any) -> Iterator[Running]:
+def running(
+    upstream: Server | Origin, observer: tuple[Exporter, Listed] | None = None, **options: Any
+) -> Iterator[Running]:
     """Run a gateway to an upstream, on loopback and any free port."""
     origin = upstream if isinstance(upstream, Origin) else Origin("127.0.0.1", upstream.port)
-    exporter, listed = listening()
+    exporter, listed = observer or listening()
     ready: Future[Running] = Future()
     with exporter:
         thread = threading.Thread(target=lambda: asyncio.run(_run(Plan(upstream=origin, port=0, **options))))

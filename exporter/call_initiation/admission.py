@@ -233,7 +233,9 @@ def _routed(head: Head, fields: dict[bytes, list[bytes]], *, forward_all: bool) 
 def _route(head: Head, *, forward_all: bool) -> tuple[Host, bytes] | Refusal:
     """Return where a target leads; the path's bytes are taken as they came."""
     path = head.target.partition(b"?")[0]
-    if head.method == b"POST" and path.startswith(_CALLS) and _starts_call(path):
+    if path.find(_CALLS, 1) > 0:  # `endpoints.match` would let something stand before a template
+        return _UNKNOWN_ROUTE
+    if head.method == b"POST" and path.startswith(_CALLS) and endpoints.match("POST", path) is not None:
         return Host.API, head.target
     if not forward_all:
         return _UNKNOWN_ROUTE
@@ -243,11 +245,6 @@ def _route(head: Head, *, forward_all: bool) -> tuple[Host, bytes] | Refusal:
         return Host.API, head.target
     below = head.target.removeprefix(_LOGIN) if path.startswith(_LOGIN + _TOKEN_PATH) else head.target
     return (Host.LOGIN, below) if below.startswith((_TOKEN_PATH, _LOGIN + b"/")) else _UNKNOWN_ROUTE
-
-
-def _starts_call(path: bytes) -> bool:
-    """Tell whether a path is a template from its first byte on; `endpoints.match` lets others stand before it."""
-    return path.find(_CALLS, 1) < 0 and endpoints.match("POST", path) is not None
 
 
 def named_by_connection(headers: Iterable[Header]) -> frozenset[bytes]:

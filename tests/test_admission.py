@@ -1,0 +1,56 @@
+"""What passes the gateway, on heads that no parser has seen: the rules hold by themselves."""
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from call_initiation.admission import Head, Header, Host, Passage, Refusal, Rules, admit, named_by_connection
+
+CALLS = b"/api/v2/conversations/calls"
+HOST: list[Header] = [(b"Host", b"gateway.test")]
+
+texts = st.binary(max_size=12)
+names = st.sampled_from(
+    [b"Host", b"Content-Length", b"Transfer-Encoding", b"Connection", b"X", b"Expect", b"Upgrade", b"traceparent"]
+)
+values = st.sampled_from([b"3", b"+3", b"chunked", b"close, x", b"gateway.test", b"a@b", b"100-continue", b"\0", b""])
+pieces = st.sampled_from([CALLS, b"/user/", b"a", b"..", b"%2e", b"?", b"//", b"\\", b"/login", b"/oauth/token"])
+heads = st.builds(
+    Head,
+    method=st.sampled_from([b"POST", b"GET", b"TRACE", b"CONNECT"]),
+    target=st.binary(max_size=60) | st.lists(pieces).map(b"".join),
+    version=st.sampled_from(["1.1", "1.0", "0.9", "2.0"]),
+    headers=st.lists(st.tuples(names | texts, values | texts), max_size=6).map(lambda more: HOST + more),
+)
+
+
+@given(heads, st.builds(Rules, forward_all=st.booleans()))
+@example(Head(b"POST", CALLS, "1.1", [*HOST, (b"X-Call-Initiation-Agent-State", b"[" * 100_000)]), Rules())
+@example(Head(b"POST", CALLS, "1.1", [*HOST, (b"X-Call-Initiation-Agent-State", b'{"a":' * 100_000)]), Rules())
+def test_every_head_is_judged_and_what_passes_is_clean(head: Head, rules: Rules) -> None:
+    """No head raises; no passage has framing, a Host, hop-by-hop fields, controls, or a path that isn't plain."""
+    judged = admit(head, rules)
+    if isinstance(judged, Refusal):
+        assert 400 <= judged.status < 600
+        return
+    dropped = {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"}
+    assert not dropped & {name.lower() for name, _ in judged.headers}
+    assert all(header in head.headers for header in judged.headers)
+    assert not any(set(value) & {0, 10, 13} for _, value in judged.headers)
+    path = judged.target.partition(b"?")[0]
+    assert path.startswith(b"/")
+    assert not any(part in path for part in (b"//", b"/../", b"/./", b"\\", b"#", b"@@", b"%2e", b"%2f"))
+    assert judged.target == head.target or (judged.host is Host.LOGIN and head.target == b"/login" + judged.target)
+
+
+def test_a_passage_says_what_the_dialer_awaits() -> None:
+    """`Expect` is met on HTTP/1.1 only, as RFC 9110, 10.1.1, has it."""
+    for version, is_awaiting in (("1.1", True), ("1.0", False)):
+        judged = admit(Head(b"POST", CALLS, version, [*HOST, (b"Expect", b"100-Continue")]), Rules())
+        assert isinstance(judged, Passage)
+        assert is_awaiting is judged.is_awaiting
+
+
+def test_connection_names_fields_in_any_case_and_number() -> None:
+    """But never those without which a call isn't itself."""
+    headers = [(b"Connection", b"X, authorization"), (b"connection", b" Y ,content-length"), (b"Z", b"a")]
+    assert {b"x", b"y"} == named_by_connection(headers)

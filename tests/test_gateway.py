@@ -1,0 +1,181 @@
+"""The gateway's life and its doors; what it does under faults and on malformed requests is tested end to end."""
+
+import asyncio
+import socket
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
+from call_initiation import Exporter
+from call_initiation.admission import Rules
+from call_initiation.errors import ListenError
+from call_initiation.events import AgentIdSource, Certainty, Outcome, Presence, StateLabel, StateSource
+from call_initiation.gateway import Gateway, Plan
+from call_initiation.relay import Origin
+from gateways import BODY, CALLS, Client, ask, post, running
+from servers import Received, Server, always, answer
+from twins import listening
+
+ACCEPTED = answer(202, b"{}")
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = "b7ad6b7169203331"
+
+
+def test_what_the_dialer_knows_of_the_agent_is_joined() -> None:
+    """By two headers: who, and in what state, as a presence or as an object."""
+    told = ("X-Call-Initiation-Agent-Id: agent-1", "X-Call-Initiation-Agent-State: On Queue")
+    more = (told[0], 'X-Call-Initiation-Agent-State: {"presence": "BUSY", "on_call": 1}')
+    with Server(always(ACCEPTED)) as api, running(api) as gateway:
+        for headers in (told, more, ("X-Call-Initiation-Agent-State: {nonsense",), ()):
+            assert 202 == ask(gateway.port, post(CALLS, BODY, *headers)).status
+        first, second, third, fourth = (attempt.agent for attempt in gateway.attempts())
+    assert ("agent-1", AgentIdSource.CALLER, Presence.ON_QUEUE) == (first.id, first.id_source, first.state.presence)
+    assert (StateLabel.ON_QUEUE, StateLabel.ON_CALL) == (first.label, second.label)
+    assert (StateSource.CALLER, Certainty.KNOWN) == (first.state.source, first.state.certainty)
+    assert [(None, StateLabel.UNKNOWN)] * 2 == [(agent.id, agent.label) for agent in (third, fourth)]
+
+
+def test_the_dialers_trace_goes_on() -> None:
+    """`traceparent` is the parent of the call's span, and is forwarded as it came."""
+    headers = (f"traceparent: 00-{TRACE}-{PARENT}-01", "tracestate: a=b")
+    exporter, listed = listening(tracer_provider=TracerProvider(shutdown_on_exit=False))
+    with Server(always(ACCEPTED)) as api, exporter, running(api, (exporter, listed)) as gateway:
+        for given in (headers, ("traceparent: nonsense",), (headers[0], headers[0]), ()):
+            assert 202 == ask(gateway.port, post(CALLS, BODY, *given)).status
+        first, *others = (attempt.span for attempt in gateway.attempts())
+        assert (headers[0].split(": ")[1], "a=b") == (
+            api.received[0].headers["traceparent"],
+            api.received[0].headers["tracestate"],
+        )
+    assert first is not None
+    assert (int(TRACE, 16), int(PARENT, 16), True) == (first.trace_id, first.parent_span_id, first.parent_is_remote)
+    for other in others:
+        assert other is not None
+        assert other.parent_span_id is None
+
+
+@pytest.mark.parametrize(
+    "path", [f"{CALLS}/", f"{CALLS}/user/u-1", f"{CALLS}/c-1", f"{CALLS}?a=b", f"{CALLS}/user/u%20%251/"]
+)
+def test_what_starts_a_call_is_forwarded_as_it_stands(path: str) -> None:
+    """Each template, with whatever ids and query."""
+    with Server(always(ACCEPTED)) as api, running(api) as gateway:
+        assert 202 == ask(gateway.port, post(path)).status
+        assert [path] == [received.target for received in api.received]
+        assert 1 == len(gateway.attempts())
+
+
+OTHERS = (
+    f"GET {CALLS}",
+    f"POST {CALLS}/user/",
+    f"POST {CALLS}/c-1/more",
+    f"POST {CALLS}x",
+    f"POST /gateway{CALLS}",
+    f"POST {CALLS}{CALLS}",
+    "GET /api/v2/users/me",
+    "POST /oauth/token",
+    "GET /",
+    "GET /metrics",
+    "OPTIONS /api/v2/users/me",
+)
+
+
+def _ask(port: int, line: str) -> int:
+    with Client(port) as client:
+        return client.send(f"{line} HTTP/1.1\r\nHost: gateway.test\r\n\r\n".encode()).answer().status
+
+
+@pytest.mark.parametrize("line", OTHERS)
+def test_nothing_else_is_forwarded(line: str) -> None:
+    """A gateway for calls is no way around a firewall."""
+    with Server(always(ACCEPTED)) as api, running(api) as gateway:
+        assert 404 == _ask(gateway.port, line)
+        assert [] == api.received
+
+
+def test_all_of_the_api_is_forwarded_where_asked_for() -> None:
+    """With the login host's paths to the login host, with or without `/login` before them; nothing else, nowhere."""
+
+    def script(request: Received) -> tuple[bytes]:
+        return (answer(200, request.target.encode()),)
+
+    rules = Rules(forward_all=True)
+    with Server(script) as api, Server(script) as login:
+        with running(api, login=Origin("127.0.0.1", login.port), rules=rules) as gateway:
+            statuses = [_ask(gateway.port, line) for line in OTHERS]
+            for path in ("/oauth/token", "/login/oauth/token?a=b", "/login/api/x"):
+                assert 200 == ask(gateway.port, post(path)).status
+            attempts = gateway.attempts()
+        assert [200, 200, 200, 200, 404, 404, 200, 200, 404, 404, 200] == statuses
+        assert ["/oauth/token", "/oauth/token", "/oauth/token?a=b", "/login/api/x"] == [
+            received.target for received in login.received
+        ]
+        assert {"/api"} == {received.target[:4] for received in api.received}
+        assert [] == attempts
+
+
+@pytest.mark.parametrize("headers", [(), ("X-Call-Initiation-Secret: wrong",), ("X-Call-Initiation-Secret: caf\xe9",)])
+def test_a_stranger_is_refused_where_dialers_share_a_secret(headers: tuple[str, ...]) -> None:
+    """And the secret goes no further."""
+    with Server(always(ACCEPTED)) as api, running(api, rules=Rules(secret=b"open sesame")) as gateway:
+        assert 401 == ask(gateway.port, post(CALLS, BODY, *headers)).status
+        assert 202 == ask(gateway.port, post(CALLS, BODY, "X-Call-Initiation-Secret: open sesame")).status
+        (received,) = api.received
+        assert b"sesame" not in received.raw
+
+
+def test_an_address_that_is_taken_is_named() -> None:
+    """So that an operator can free it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, Exporter() as exporter:
+        port: int = taken.getsockname()[1]
+
+        async def start() -> None:
+            await Gateway(Plan(upstream=Origin("127.0.0.1", 9), port=port), exporter).start()
+
+        with pytest.raises(ListenError, match=f"cannot listen on 127.0.0.1:{port}: "):
+            asyncio.run(start())
+
+
+def test_ipv6_is_spoken() -> None:
+    """On both sides."""
+    with Exporter() as exporter:
+
+        async def call() -> tuple[str, bytes]:
+            async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                seen.append(await reader.readuntil(b"\r\n\r\n"))
+                writer.write(answer(400))
+                writer.close()
+
+            seen: list[bytes] = []
+            async with await asyncio.start_server(refuse, "::1", 0) as api:
+                port: int = api.sockets[0].getsockname()[1]
+                gateway = Gateway(Plan(upstream=Origin("::1", port), host="::1", port=0), exporter)
+                await gateway.start()
+                reader, writer = await asyncio.open_connection("::1", int(gateway.url.rpartition(":")[2]))
+                writer.write(post())
+                assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+                writer.close()
+                await gateway.drain()
+                await gateway.stop()
+                return gateway.url, seen[0].replace(str(port).encode(), b"?")
+
+        url, head = asyncio.run(call())
+    assert url.startswith("http://[::1]:")
+    assert b"\r\nHost: [::1]:?\r\n" in head
+
+
+def test_every_call_is_counted_once() -> None:
+    """Whatever became of it."""
+
+    def script(request: Received) -> tuple[bytes]:
+        return (answer(int(request.target.rpartition("=")[2]), b"{}"),)
+
+    statuses = (200, 202, 400, 401, 429, 500)
+    with Server(script) as api, running(api) as gateway, Client(gateway.port) as client:
+        for status in statuses:
+            assert status == client.send(post(f"{CALLS}?s={status}")).answer().status
+        outcomes = [attempt.outcome for attempt in gateway.attempts()]
+        assert len(statuses) == gateway.exporter.ledgers()["attempts"].exported
+    assert [
+        Outcome.ACCEPTED, Outcome.ACCEPTED, Outcome.REJECTED, Outcome.UNAUTHORIZED, Outcome.RATE_LIMITED, Outcome.FAILED
+    ] == outcomes  # fmt: skip
