@@ -88,12 +88,14 @@ class Collector:
         answer: What it does from now on.
         requests: Every request that came whole, decoded, with its path; also those that were answered with an error.
         raw: Their bytes, unzipped.
+        headers: Their headers, by names in lower case.
     """
 
     def __init__(self) -> None:
         self.answer = Answer()
         self.requests: list[tuple[str, Message, int]] = []
         self.raw: list[bytes] = []
+        self.headers: list[dict[str, str]] = []
         self._news = Condition()
         self._over = Event()
         self._hurried = Event()
@@ -162,7 +164,7 @@ class Collector:
         with self._news:
             assert self._news.wait_for(is_there, PATIENCE), f"it didn't arrive: {len(self.requests)} requests did"
 
-    def take(self, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    def take(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
         """Keep one request and say what to answer."""
         answer = self.answer
         with self._news:
@@ -170,6 +172,7 @@ class Collector:
             message.ParseFromString(body)
             self.requests.append((path, message, answer.status))
             self.raw.append(body)
+            self.headers.append(headers)
             self._news.notify_all()
         if answer.fault is Fault.BLACK_HOLE:
             self._over.wait(PATIENCE)
@@ -208,7 +211,8 @@ def _handler(collector: Collector) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
-            status, headers, reply = collector.take(self.path, body)
+            sent = {name.lower(): value for name, value in self.headers.items()}
+            status, headers, reply = collector.take(self.path, body, sent)
             self.send_response(status)
             for name, value in {"Content-Type": "application/x-protobuf", **headers}.items():
                 self.send_header(name, value)

@@ -32,6 +32,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(key)
     for key in ("DISPLAY", "WAYLAND_DISPLAY", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(key, raising=False)
+    monkeypatch.delenv("NEW_RELIC_LICENSE_KEY", raising=False)
     monkeypatch.setenv("COLUMNS", "80")
 
 
@@ -111,6 +112,7 @@ def test_each_command_has_help(run: Run, command: str) -> None:
         ("demo --for -5s", "--for: found '-5s', expected a duration above 0, like 60s, 5m, 1h, or plain seconds"),
         ("demo --settle 2m", "--settle: found '2m', expected a duration up to 60s"),
         ("demo --log-level loud", "--log-level: found 'loud', expected debug, info, warning or error"),
+        ("demo --preset nr", "--preset: found 'nr', expected newrelic-us, newrelic-eu or newrelic-fedramp"),
         (
             "demo --config /nope",
             "--config /nope: found what can't be read (no such file or directory), expected a TOML file",

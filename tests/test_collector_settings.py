@@ -1,12 +1,15 @@
 """What `collector` promises: OpenTelemetry's variables mean what they mean elsewhere, and failures are told apart."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
 
+import grpc
 import pytest
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GrpcLogs
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcMetrics
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcSpans
+from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.metrics.export import AggregationTemporality
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
@@ -23,7 +26,8 @@ from samples import REFUSED
 
 YES, NOT_NOW, NEVER = Verdict(Delivered.YES), Verdict(Delivered.NOT_NOW), Verdict(Delivered.NEVER)
 SCOPE = otlp.scope("1.0")
-ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+OTLP = "OTEL_EXPORTER_OTLP_"
+ENDPOINT = f"{OTLP}ENDPOINT"
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +55,11 @@ def span() -> ReadableSpan:
     return made
 
 
+def record() -> ReadableLogRecord:
+    """Return a failure event."""
+    return otlp.readable(otlp.record_of(REFUSED, otlp.attributes(REFUSED)), Resource({}), SCOPE)
+
+
 def spans_to(
     monkeypatch: pytest.MonkeyPatch, url: str, timeout: str = "10"
 ) -> collector.Export[Sequence[ReadableSpan]]:
@@ -60,6 +69,82 @@ def spans_to(
     connect = collector.spans(None)
     assert connect is not None
     return connect()
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ("", False),
+        ("explicit_bucket_histogram", False),
+        (" Base2_Exponential_Bucket_Histogram ", True),
+    ],
+)
+def test_the_kind_of_histograms(named: str, *, expected: bool) -> None:
+    """With bounds of our own where nothing is said."""
+    key = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
+    assert expected == collector.is_exponential({key: named})
+    with pytest.raises(SettingsError, match=f"{key}: found 'summary', expected explicit_bucket_histogram or base2_"):
+        collector.is_exponential({key: "summary"})
+
+
+# -- an environment that isn't the process's ------------------------------------------------------------------------
+
+
+def given(url: str, **others: str) -> dict[str, str]:
+    """Return an environment that no exporter reads by itself."""
+    return {ENDPOINT: url, f"{OTLP}HEADERS": "api-key=canary", f"{OTLP}COMPRESSION": "gzip", **others}
+
+
+def test_exporters_over_http_are_told_of_it(sink: Collector) -> None:
+    """Each signal on its own path, with the headers, compressed."""
+    environment = given(sink.url)
+    spans, events = collector.spans(None, environment), collector.events(None, environment)
+    assert spans is not None
+    assert events is not None
+    assert (YES, YES) == (spans()([span()]), events()([record()]))
+    assert ["/v1/traces", "/v1/logs"] == [path for path, _, _ in sink.requests]
+    assert [("canary", "gzip")] * 2 == [(h["api-key"], h["content-encoding"]) for h in sink.headers]
+
+
+def test_exporters_over_grpc_are_told_of_it() -> None:
+    """The same, in gRPC's words."""
+    seen: list[dict[str, str]] = []
+
+    class Handler(grpc.GenericRpcHandler):
+        def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+            seen.append({str(key): str(value) for key, value in details.invocation_metadata})
+            return grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
+
+    server = grpc.server(ThreadPoolExecutor(1), [Handler()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    connect = collector.spans(None, given(f"http://127.0.0.1:{port}", **{f"{OTLP}PROTOCOL": "grpc"}))
+    assert connect is not None
+    assert YES == connect()([span()])
+    server.stop(None).wait()
+    assert ["canary"] == [metadata["api-key"] for metadata in seen]
+
+
+def test_what_the_process_says_itself_is_left_to_the_exporter(sink: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its variables win, one by one."""
+    monkeypatch.setenv(ENDPOINT, sink.url)
+    monkeypatch.setenv(f"{OTLP}TRACES_COMPRESSION", "none")
+    connect = collector.spans(None, given(sink.url))
+    assert connect is not None
+    assert YES == connect()([span()])
+    assert [("canary", None)] == [(h["api-key"], h.get("content-encoding")) for h in sink.headers]
+
+
+def test_a_signal_with_an_endpoint_of_its_own_gets_no_common_key(
+    sink: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes to somebody else."""
+    monkeypatch.setenv(f"{OTLP}TRACES_ENDPOINT", f"{sink.url}/v1/traces")
+    environment = given("http://127.0.0.1:9", **{f"{OTLP}TRACES_ENDPOINT": f"{sink.url}/v1/traces"})
+    connect = collector.spans(None, environment)
+    assert connect is not None
+    assert YES == connect()([span()])
+    assert "api-key" not in sink.headers[0]
 
 
 # -- the variables ------------------------------------------------------------------------------------------------
@@ -201,10 +286,9 @@ def test_every_signal_goes_to_its_own_path(sink: Collector, monkeypatch: pytest.
     aggregate = Aggregate()
     aggregate.record(REFUSED)
     data = otlp.MetricsView(AggregationTemporality.CUMULATIVE, Resource({}), "1.0", 1).data(aggregate.snapshot(), 2)
-    record = otlp.readable(otlp.record_of(REFUSED, otlp.attributes(REFUSED)), Resource({}), SCOPE)
     connects = (collector.spans(None), collector.events(None), collector.metrics(None))
     verdicts = [
-        connect()(batch) for connect, batch in zip(connects, ([span()], [record], data), strict=True) if connect
+        connect()(batch) for connect, batch in zip(connects, ([span()], [record()], data), strict=True) if connect
     ]
     assert [YES] * 3 == verdicts
     assert ["/v1/traces", "/v1/logs", "/v1/metrics"] == [path for path, _, _ in sink.requests]

@@ -1,7 +1,9 @@
 """What `otlp` promises: the catalogue's attributes and no others, spans and events of one call, numbers that add up."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import ceil, log2
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,15 @@ from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.sdk.metrics.export import AggregationTemporality, Gauge, Histogram, MetricsData, Sum
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    ExponentialHistogram,
+    ExponentialHistogramDataPoint,
+    Gauge,
+    Histogram,
+    MetricsData,
+    Sum,
+)
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
@@ -380,3 +390,53 @@ def test_an_aggregate_without_events_has_no_metrics() -> None:
     """A family without series is left out."""
     view = otlp.MetricsView(CUMULATIVE, RESOURCE, "1.0", 1)
     assert [] == view.data(Aggregate().snapshot(), 2).resource_metrics[0].scope_metrics[0].metrics
+
+
+# -- exponential histograms ---------------------------------------------------------------------------------------
+
+
+def test_exponential_histograms_hold_the_values_themselves() -> None:
+    """The same count and sum as ours with bounds, finer buckets, and the exemplars."""
+    aggregate = Aggregate(is_exponential=True)
+    for duration in (0.0, 1.0, 1.9, 2.0):
+        aggregate.record(replace(REFUSED, duration=duration))
+    data = otlp.MetricsView(CUMULATIVE, RESOURCE, "1.0", 1).data(aggregate.snapshot(), 2)
+    [metric] = [
+        metric
+        for metric in encode_metrics(data).resource_metrics[0].scope_metrics[0].metrics
+        if metric.name == "call_initiation.duration"
+    ]
+    [point] = metric.exponential_histogram.data_points
+    assert (4, 4.9, 1, 5) == (point.count, round(point.sum, 9), point.zero_count, point.scale)
+    counts = dict(enumerate(point.positive.bucket_counts, point.positive.offset))
+    assert {-1: 1, 29: 1, 31: 1} == {index: count for index, count in counts.items() if count}
+    assert {SPAN.span_id.to_bytes(8, "big")} == {exemplar.span_id for exemplar in point.exemplars}
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.lists(st.floats(0, 1e6), max_size=4), st.booleans()), max_size=12))
+def test_the_exponential_deltas_that_arrived_add_up(steps: list[tuple[list[float], bool]]) -> None:
+    """Bucket by bucket, at the coarsest scale that was shown."""
+    aggregate = Aggregate(is_exponential=True)
+    view = otlp.MetricsView(DELTA, RESOURCE, "1.0", 0)
+    arrived: list[ExponentialHistogramDataPoint] = []
+    for now, (durations, arrives) in enumerate([*steps, ([1.0], True)]):
+        for duration in durations:
+            aggregate.record(replace(ACCEPTED, duration=duration))
+        data = view.data(aggregate.snapshot(), now)
+        shown = [m.data for m in data.resource_metrics[0].scope_metrics[0].metrics if m.name == catalogue.DURATION.name]
+        if arrives:
+            view.delivered()
+            arrived += [point for one in shown if isinstance(one, ExponentialHistogram) for point in one.data_points]
+    values = [value for durations, _ in [*steps, ([1.0], True)] for value in durations]
+    assert (len(values), len([value for value in values if value < 1e-9])) == (
+        sum(point.count for point in arrived),
+        sum(point.zero_count for point in arrived),
+    )
+    scale = min(point.scale for point in arrived)
+    seen: Counter[int] = Counter()
+    for point in arrived:
+        for index, count in enumerate(point.positive.bucket_counts, point.positive.offset):
+            seen[index >> (point.scale - scale)] += count
+    expected = Counter((ceil(log2(value) * 32) - 1) >> (5 - scale) for value in values if value >= 1e-9)
+    assert expected == +seen

@@ -151,6 +151,20 @@ def test_where_it_exports_to_is_said_without_credentials(settings: Settings, mon
     ) == ended.notices
 
 
+def test_a_preset_is_said_to_be_where_it_exports_to(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it decides where, or the operator does; events carry its type."""
+    monkeypatch.setenv("NEW_RELIC_LICENSE_KEY", "canary-0000-canary")
+    with Collector() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+        ended = asyncio.run(demonstrated(settings.model_copy(update={"preset": "newrelic-eu"}), calls=50))
+        collector.wait(lambda: bool(collector.records()))
+        sent = attributes(collector.records()[0].attributes)
+    assert f"OTLP: traces go to 127.0.0.1:{collector.port} too." == ended.notices[0]
+    assert "CallInitiationError" == sent["newrelic.event.type"]
+    assert {"canary-0000-canary"} == {headers["api-key"] for headers in collector.headers}
+
+
 def test_an_organisation_alone_lives_on_and_judges(taken: int) -> None:
     """Its agents change though nobody calls; a call is judged; a port that is taken is an error."""
 

@@ -2,12 +2,14 @@
 
 from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from call_initiation.errors import SettingsError
+from call_initiation.presets import HOSTS
 from call_initiation.settings import Address, Settings, address, duration, load
 
 MISTAKES = Path(__file__).parent / "data" / "settings"
@@ -62,6 +64,16 @@ def test_a_file_sets_everything(config: Path) -> None:
     )
     assert found.genesys_client_secret is not None
     assert ("an-id", SECRET) == (found.genesys_client_id, found.genesys_client_secret.get_secret_value())
+
+
+def test_a_preset_is_named_by_any_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any case; those that the program knows."""
+    path = tmp_path / "exporter.toml"
+    path.write_text('preset = "newrelic-us"')
+    assert "newrelic-us" == load(path).preset
+    monkeypatch.setenv("CALL_INITIATION_PRESET", "NewRelic-EU")
+    assert ("newrelic-eu", "newrelic-fedramp") == (load(path).preset, load(path, {"preset": "newrelic-fedramp"}).preset)
+    assert set(HOSTS) == set(get_args(get_args(Settings.model_fields["preset"].annotation)[0]))
 
 
 def test_flags_win_then_the_environment_then_the_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

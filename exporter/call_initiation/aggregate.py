@@ -25,6 +25,7 @@ from call_initiation.events import (
     SkewChange,
     StateChange,
 )
+from call_initiation.powers import Powers
 from call_initiation.privacy import LabelCap
 
 OTHER: Final = "other"
@@ -54,15 +55,28 @@ class Number:
 
 @dataclass(slots=True)
 class Distribution:
-    """A histogram's buckets (not cumulative; the last is +Inf), their sum, and the last exemplar of each bucket."""
+    """A histogram's buckets (not cumulative; the last is +Inf), their sum, and the last exemplar of each bucket.
+
+    Where exponential histograms are wanted, the values are in exponential buckets besides.
+    """
 
     counts: list[int]
     total: float = 0.0
     exemplars: dict[int, Exemplar] = field(default_factory=dict[int, Exemplar])
+    powers: Powers | None = None
 
     def copy(self) -> "Distribution":
         """Return a copy that no later event changes."""
-        return Distribution(self.counts.copy(), self.total, self.exemplars.copy())
+        powers = self.powers and self.powers.copy()
+        return Distribution(self.counts.copy(), self.total, self.exemplars.copy(), powers)
+
+    def since(self, earlier: "Distribution | None") -> "Distribution":
+        """Return what was added after an earlier copy was made; all of it where there was none."""
+        if earlier is None:
+            return self
+        counts = [now - before for now, before in zip(self.counts, earlier.counts, strict=True)]
+        powers = self.powers and earlier.powers and self.powers.since(earlier.powers)
+        return Distribution(counts, self.total - earlier.total, self.exemplars, powers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +97,13 @@ class Aggregate:
     """All numbers of one exporter; a `Sink`.
 
     Written by the recorder's thread, read by any.
+
+    Args:
+        is_exponential: Keep exponential buckets of each histogram besides its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_exponential: bool = False) -> None:
+        self._is_exponential = is_exponential
         self._sources: list[Source] = []
         self.reset()
 
@@ -201,10 +219,13 @@ class Aggregate:
         found = series.get(labels)
         if found is None:
             labels = self._fit(metric, labels, series)
-            found = series.setdefault(labels, Distribution([0] * (len(metric.buckets) + 1)))
+            powers = Powers() if self._is_exponential else None
+            found = series.setdefault(labels, Distribution([0] * (len(metric.buckets) + 1), powers=powers))
         bucket = bisect_left(metric.buckets, value)
         found.counts[bucket] += 1
         found.total += value
+        if found.powers is not None:
+            found.powers.add(value)
         if exemplar is not None:
             found.exemplars[bucket] = Exemplar(value, exemplar.trace_id, exemplar.span_id, exemplar.at)
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from importlib import import_module
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -22,6 +23,7 @@ from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportRes
 from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricExporter, MetricExportResult, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.util.re import parse_env_headers
 
 from call_initiation.delivery import Delivered, Verdict
 from call_initiation.errors import SettingsError
@@ -43,12 +45,16 @@ _CREDENTIAL_PROVIDER: Final = "CREDENTIAL_PROVIDER"
 
 _WHOLE: Final = re.compile(r"0*[1-9][0-9]{0,8}")
 
+_OTLP: Final = "OTEL_EXPORTER_OTLP_"
 _PROTOCOLS: Final = {"http/protobuf": "http", "grpc": "grpc"}
 _TEMPORALITIES: Final = {
     "cumulative": AggregationTemporality.CUMULATIVE,
     "delta": AggregationTemporality.DELTA,
     "lowmemory": AggregationTemporality.DELTA,
 }
+_HISTOGRAMS: Final = {"explicit_bucket_histogram": False, "base2_exponential_bucket_histogram": True}
+_COMPRESSIONS: Final = {"http": "opentelemetry.exporter.otlp.proto.http", "grpc": "grpc"}
+"""The modules in which the exporters' enumerations of compressions are."""
 
 
 class Signal(StrEnum):
@@ -119,6 +125,19 @@ def temporality(environment: Mapping[str, str] = os.environ) -> AggregationTempo
     return _TEMPORALITIES[named]
 
 
+def is_exponential(environment: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether histograms are to be base-2 exponential ones, and not ours with bounds of their own.
+
+    Raises:
+        SettingsError: The variable holds another word.
+    """
+    key = f"{_OTLP}METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
+    named = environment.get(key, "").strip().lower() or "explicit_bucket_histogram"
+    if named not in _HISTOGRAMS:
+        raise SettingsError(key, repr(named), " or ".join(_HISTOGRAMS))
+    return _HISTOGRAMS[named]
+
+
 def protocol(signal: Signal, environment: Mapping[str, str] = os.environ) -> str:
     """Return `http` or `grpc`.
 
@@ -133,39 +152,73 @@ def protocol(signal: Signal, environment: Mapping[str, str] = os.environ) -> str
     return _PROTOCOLS[named]
 
 
-def spans(exporter: SpanExporter | None) -> Connect[Sequence[ReadableSpan]] | None:
+def spans(
+    exporter: SpanExporter | None, environment: Mapping[str, str] = os.environ
+) -> Connect[Sequence[ReadableSpan]] | None:
     """Return what makes the function that exports spans: by `exporter`, else by OTLP; None where they are off.
 
     Raises:
         SettingsError: A standard variable can't be used.
     """
-    return _connect(Signal.TRACES, exporter, SpanExportResult.SUCCESS, ("trace_exporter", "OTLPSpanExporter"))
+    place = ("trace_exporter", "OTLPSpanExporter")
+    return _connect(Signal.TRACES, exporter, SpanExportResult.SUCCESS, place, environment)
 
 
-def events(exporter: LogRecordExporter | None) -> Connect[Sequence[ReadableLogRecord]] | None:
+def events(
+    exporter: LogRecordExporter | None, environment: Mapping[str, str] = os.environ
+) -> Connect[Sequence[ReadableLogRecord]] | None:
     """Return what makes the function that exports log records; otherwise as `spans`."""
-    return _connect(Signal.LOGS, exporter, LogRecordExportResult.SUCCESS, ("_log_exporter", "OTLPLogExporter"))
+    place = ("_log_exporter", "OTLPLogExporter")
+    return _connect(Signal.LOGS, exporter, LogRecordExportResult.SUCCESS, place, environment)
 
 
-def metrics(exporter: MetricExporter | None) -> Connect[MetricsData] | None:
+def metrics(
+    exporter: MetricExporter | None, environment: Mapping[str, str] = os.environ
+) -> Connect[MetricsData] | None:
     """Return what makes the function that exports metrics; otherwise as `spans`."""
-    return _connect(Signal.METRICS, exporter, MetricExportResult.SUCCESS, ("metric_exporter", "OTLPMetricExporter"))
+    place = ("metric_exporter", "OTLPMetricExporter")
+    return _connect(Signal.METRICS, exporter, MetricExportResult.SUCCESS, place, environment)
 
 
-def _connect(signal: Signal, exporter: Any, success: object, place: tuple[str, str]) -> Connect[Any] | None:
+def _connect(
+    signal: Signal, exporter: Any, success: object, place: tuple[str, str], environment: Mapping[str, str]
+) -> Connect[Any] | None:
     if exporter is not None:
         return lambda: judged(exporter.export, success)
-    if not is_on(signal):
+    if not is_on(signal, environment):
         return None
-    spoken = protocol(signal)
+    spoken = protocol(signal, environment)
     module, name = f"opentelemetry.exporter.otlp.proto.{spoken}.{place[0]}", place[1]
-    is_ours = spoken == "http" and not any(_CREDENTIAL_PROVIDER in key for key in os.environ)
+    is_ours = spoken == "http" and not any(_CREDENTIAL_PROVIDER in key for key in environment)
 
     def connected() -> Export[Any]:
-        make = getattr(import_module(module), name)
+        make = partial(getattr(import_module(module), name), **_told(signal, spoken, environment))
         return answered(make) if is_ours else judged(make().export, success)
 
     return connected
+
+
+def _told(signal: Signal, spoken: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return what an exporter must be told of an environment, for by itself it reads `os.environ` alone.
+
+    A signal with an endpoint of its own is told nothing: it goes to somebody else, whom a preset's key doesn't concern.
+    """
+    told: dict[str, Any] = {}
+    if environment.get(f"{_OTLP}{signal}_ENDPOINT"):
+        return told
+    if endpoint := _unread(signal, "ENDPOINT", environment):
+        told["endpoint"] = endpoint if spoken == "grpc" else f"{endpoint}/v1/{signal.lower()}"
+    if headers := _unread(signal, "HEADERS", environment):
+        told["headers"] = parse_env_headers(headers)
+    if compression := _unread(signal, "COMPRESSION", environment):
+        told["compression"] = import_module(_COMPRESSIONS[spoken]).Compression[compression.title()]
+    return told
+
+
+def _unread(signal: Signal, what: str, environment: Mapping[str, str]) -> str:
+    """Return a variable's value where no exporter would find it, or one for this signal, in `os.environ`."""
+    is_read = os.environ.get(f"{_OTLP}{signal}_{what}") or os.environ.get(f"{_OTLP}{what}")
+    return "" if is_read else environment.get(f"{_OTLP}{what}", "")
 
 
 def judged(export: Callable[[Any], object], success: object) -> Export[Any]:

@@ -74,6 +74,9 @@ LogFormat = Annotated[str | None, typer.Option(metavar="FORMAT", help="text or j
 Settle = Annotated[
     str | None, typer.Option(metavar="DURATION", help="How long a call waits for news of its agent.  [default: 2s]")
 ]
+Preset = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Send it to newrelic-us, newrelic-eu or newrelic-fedramp.")
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="The same seed makes the same agents and the same calls.")]
 
 
@@ -104,6 +107,7 @@ def demo(  # noqa: PLR0913 - one parameter for each flag
     seed: Seed = 1,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
     settle: Settle = None,
+    preset: Preset = None,
     config: Config = None,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
@@ -115,7 +119,13 @@ def demo(  # noqa: PLR0913 - one parameter for each flag
     OTEL_EXPORTER_OTLP_ENDPOINT set, spans, metrics and events go there too.
     """
     listen = None if port is None else f"127.0.0.1:{port}"
-    flags = {"metrics_listen": listen, "settle": settle, "log_level": log_level, "log_format": log_format}
+    flags = {
+        "metrics_listen": listen,
+        "settle": settle,
+        "preset": preset,
+        "log_level": log_level,
+        "log_format": log_format,
+    }
     chosen = settings.load(config, flags)
     logs.set_up(chosen.log_level, chosen.log_format)
     asyncio.run(_demo(chosen, seed=seed, rate=rate, lasts=lasts, browser=browser))
@@ -226,6 +236,7 @@ def serve(  # noqa: PLR0913 - one parameter for each flag
     client_ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Ask dialers for certificates.")] = None,
     upstream_ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Who vouches for the API.")] = None,
     settle: Settle = None,
+    preset: Preset = None,
     config: Config = None,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
@@ -246,6 +257,7 @@ def serve(  # noqa: PLR0913 - one parameter for each flag
         "client_ca": client_ca,
         "upstream_ca": upstream_ca,
         "settle": settle,
+        "preset": preset,
         "log_level": log_level,
         "log_format": log_format,
     }

@@ -27,7 +27,7 @@ from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace.export import SpanExporter
 from prometheus_client import CollectorRegistry
 
-from call_initiation import catalogue, client, collector, endpoints, otlp
+from call_initiation import catalogue, client, collector, endpoints, otlp, presets
 from call_initiation.agents import Agents, label
 from call_initiation.aggregate import Aggregate, Labels
 from call_initiation.assessment import Assessor, glance
@@ -83,6 +83,9 @@ class Exporter:
         metric_exporter: Where our own pipeline sends metrics, instead of OTLP.
         log_record_exporter: Where our own pipeline sends events, instead of OTLP.
         event_attributes: Attributes to put on every failure event besides its own.
+        preset: What a backend wants, by name: `newrelic-us`, `newrelic-eu` or `newrelic-fedramp`. The standard
+            `OTEL_*` variables win over it. The license key is in `NEW_RELIC_LICENSE_KEY`, or in the file that
+            `NEW_RELIC_LICENSE_KEY_FILE` names.
 
     Raises:
         SettingsError: An argument or a standard variable can't be used.
@@ -103,10 +106,12 @@ class Exporter:
         metric_exporter: MetricExporter | None = None,
         log_record_exporter: LogRecordExporter | None = None,
         event_attributes: dict[str, str] | None = None,
+        preset: str | None = None,
     ) -> None:
         _check(settle=settle, capacity=capacity)
         self.registry = registry or CollectorRegistry()
-        self.aggregate = Aggregate()
+        self._environment = presets.environment(preset)
+        self.aggregate = Aggregate(is_exponential=collector.is_exponential(self._environment))
         self.agents = Agents()
         self._states_shown: set[StateLabel] = set()
         self._offset_ns = time_ns() - perf_counter_ns()
@@ -115,7 +120,7 @@ class Exporter:
         self._latest = otlp.LatestAttributes()
         self._resource, self._since = Resource.create(), time_ns()
         self._tracing = self._spans(tracer_provider, span_exporter)
-        self._events(logger_provider, log_record_exporter, event_attributes or {})
+        self._events(logger_provider, log_record_exporter, presets.event_attributes(preset) | (event_attributes or {}))
         self._metrics(meter_provider, metric_exporter)
         self._hashes = KeyedHash(token_bytes(32))
         self._assessor = Assessor(self.agents, self._hashes, self._offset_ns, self._count_fault, Duplicates())
@@ -298,7 +303,7 @@ class Exporter:
             if not isinstance(provider, TracerProvider):
                 raise SettingsError("tracer_provider", repr(type(provider)), "a TracerProvider of opentelemetry-sdk")
             return self._joined_spans(provider)
-        if (connect := collector.spans(exporter)) is None:
+        if (connect := collector.spans(exporter, self._environment)) is None:
             return Tracing(describe=_described)
         spans: Delivery[ReadableSpan] = self._delivery("spans", connect)
         self._sinks["spans"] = otlp.SpanSink(spans.put, self._latest, lambda: self._resource, __version__)
@@ -320,7 +325,7 @@ class Exporter:
             passing: Passing[LogRecord] = Passing("events", provider.get_logger(SCOPE, __version__).emit)
             self._deliveries.append(passing)
             self._sinks["events"] = otlp.EventSink(passing.put, self._latest, extra)
-        elif (connect := collector.events(exporter)) is not None:
+        elif (connect := collector.events(exporter, self._environment)) is not None:
             scope = otlp.scope(__version__)
             events: Delivery[ReadableLogRecord] = self._delivery("events", connect)
             self._sinks["events"] = otlp.EventSink(
@@ -330,11 +335,11 @@ class Exporter:
     def _metrics(self, provider: MeterProvider | None, exporter: MetricExporter | None) -> None:
         if provider is not None:
             self._sinks["meters"] = MeterSink(provider, __version__, self.aggregate.snapshot)
-        elif (connect := collector.metrics(exporter)) is not None:
+        elif (connect := collector.metrics(exporter, self._environment)) is not None:
             self._metrics_delivery(connect)
 
     def _metrics_delivery(self, connect: collector.Connect[MetricsData]) -> None:
-        temporality = collector.temporality()
+        temporality = collector.temporality(self._environment)
 
         def connected() -> Callable[[], Delivered]:
             export = connect()
@@ -348,10 +353,10 @@ class Exporter:
 
             return exported
 
-        self._deliveries.append(MetricsDelivery(connected, collector.limits().metrics_interval))
+        self._deliveries.append(MetricsDelivery(connected, collector.limits(self._environment).metrics_interval))
 
     def _delivery(self, stage: str, connect: collector.Connect[Any]) -> Delivery[Any]:
-        limits = collector.limits()
+        limits = collector.limits(self._environment)
         delivery: Delivery[Any] = Delivery(
             stage, connect, capacity=limits.capacity, batch=limits.batch, interval=limits.interval
         )

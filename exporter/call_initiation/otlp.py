@@ -19,6 +19,9 @@ from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.metrics import Exemplar as OtelExemplar
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
+    Buckets,
+    ExponentialHistogram,
+    ExponentialHistogramDataPoint,
     Gauge,
     Histogram,
     HistogramDataPoint,
@@ -59,6 +62,7 @@ from call_initiation.events import (
 )
 
 Attributes = dict[str, AttributeValue]
+_Point = NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint
 
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _OK: Final = Status(StatusCode.UNSET)
@@ -308,7 +312,8 @@ class MetricsView:
         self._temporality = temporality
         self._resource = resource
         self._scope = scope(version)
-        self._baseline: dict[tuple[str, Labels], tuple[float, list[int]]] = {}
+        self._numbers: dict[tuple[str, Labels], float] = {}
+        self._distributions: dict[tuple[str, Labels], Distribution] = {}
         self._last: View = ()
         self._since = started_at
         self._now = started_at
@@ -328,57 +333,84 @@ class MetricsView:
         for family in self._last:
             name = family.metric.name
             for labels, number in family.numbers.items():
-                self._baseline[name, labels] = (number.value, [])
+                self._numbers[name, labels] = number.value
             for labels, distribution in family.distributions.items():
-                self._baseline[name, labels] = (distribution.total, distribution.counts)
+                self._distributions[name, labels] = distribution
 
     def _metric(self, family: Family) -> OtelMetric | None:
         metric = family.metric
         data = _kinds(metric, list(self._points(family)), self._temporality)
         return OtelMetric(metric.name, metric.help, metric.unit, data) if data is not None else None
 
-    def _points(self, family: Family) -> Iterator[NumberDataPoint | HistogramDataPoint]:
+    def _points(self, family: Family) -> Iterator[_Point]:
         for labels, number in family.numbers.items():
             value = number.value
             if family.metric.kind is Kind.COUNTER:
-                value -= self._baseline.get((family.metric.name, labels), (0.0, []))[0]
+                value -= self._numbers.get((family.metric.name, labels), 0.0)
             yield NumberDataPoint(
                 _named(family.metric, labels), self._since, self._now, value, _exemplars([number.exemplar])
             )
         for labels, distribution in family.distributions.items():
-            yield self._histogram_point(family.metric, labels, distribution)
+            new = distribution.since(self._distributions.get((family.metric.name, labels)))
+            yield self._histogram_point(family.metric, labels, new)
 
-    def _histogram_point(self, metric: Metric, labels: Labels, distribution: Distribution) -> HistogramDataPoint:
-        total, counts = self._baseline.get((metric.name, labels), (0.0, [0] * len(distribution.counts)))
-        since = [now - before for now, before in zip(distribution.counts, counts, strict=True)]
-        return HistogramDataPoint(
-            attributes=_named(metric, labels),
+    def _histogram_point(
+        self, metric: Metric, labels: Labels, distribution: Distribution
+    ) -> HistogramDataPoint | ExponentialHistogramDataPoint:
+        attributes, counts = _named(metric, labels), distribution.counts
+        exemplars = _exemplars([exemplar for _, exemplar in sorted(distribution.exemplars.items())])
+        if distribution.powers is None:
+            return HistogramDataPoint(
+                attributes=attributes,
+                start_time_unix_nano=self._since,
+                time_unix_nano=self._now,
+                count=sum(counts),
+                sum=distribution.total,
+                bucket_counts=counts,
+                explicit_bounds=metric.buckets,
+                min=_NOT_KEPT,
+                max=_NOT_KEPT,
+                exemplars=exemplars,
+            )
+        shown = distribution.powers.fitted()
+        return ExponentialHistogramDataPoint(
+            attributes=attributes,
             start_time_unix_nano=self._since,
             time_unix_nano=self._now,
-            count=sum(since),
-            sum=distribution.total - total,
-            bucket_counts=since,
-            explicit_bounds=metric.buckets,
+            count=sum(counts),
+            sum=distribution.total,
+            scale=shown.scale,
+            zero_count=distribution.powers.zeros,
+            positive=Buckets(shown.offset, shown.counts),
+            negative=Buckets(0, []),
+            flags=0,
             min=_NOT_KEPT,
             max=_NOT_KEPT,
-            exemplars=_exemplars([exemplar for _, exemplar in sorted(distribution.exemplars.items())]),
+            exemplars=exemplars,
         )
 
 
 def _kinds(
-    metric: Metric, points: "list[NumberDataPoint | HistogramDataPoint]", temporality: AggregationTemporality
-) -> Sum | Gauge | Histogram | None:
+    metric: Metric, points: list[_Point], temporality: AggregationTemporality
+) -> Sum | Gauge | Histogram | ExponentialHistogram | None:
     numbers = [point for point in points if isinstance(point, NumberDataPoint)]
-    histograms = [point for point in points if isinstance(point, HistogramDataPoint)]
     match metric.kind:
         case Kind.COUNTER:
             return Sum(numbers, temporality, is_monotonic=True) if numbers else None
         case Kind.GAUGE:
             return Gauge(numbers) if numbers else None
         case Kind.HISTOGRAM:
-            return Histogram(histograms, temporality) if histograms else None
+            return _histograms(points, temporality) if points else None
         case _:
             assert_never(metric.kind)
+
+
+def _histograms(points: list[_Point], temporality: AggregationTemporality) -> Histogram | ExponentialHistogram:
+    """Return the histograms of one metric, which are all of one sort."""
+    exponential = [point for point in points if isinstance(point, ExponentialHistogramDataPoint)]
+    if exponential:
+        return ExponentialHistogram(exponential, temporality)
+    return Histogram([point for point in points if isinstance(point, HistogramDataPoint)], temporality)
 
 
 def _named(metric: Metric, labels: Labels) -> dict[str, str]:

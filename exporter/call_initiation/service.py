@@ -6,9 +6,8 @@ listener closes last, so that a scrape may still see them.
 """
 
 import asyncio
-import os
 import signal
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from time import time
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 from opentelemetry.sdk.trace import TracerProvider
 
-from call_initiation import collector
+from call_initiation import collector, presets
 from call_initiation.collector import Signal
 from call_initiation.errors import ListenError
 from call_initiation.events import AgentState
@@ -76,7 +75,7 @@ async def demonstration(settings: Settings, *, seed: int, rate: float) -> AsyncG
         await stack.enter_async_context(
             _dialling(Dialer(exporter.instrument(client), organisation.agent_ids, seed, rate))
         )
-        notices = (*_moved(settings, listener), *_collected())
+        notices = (*_moved(settings, listener), *_collected(presets.environment(settings.preset)))
         yield Demonstration(exporter, organisation, listener.url, server.url, notices)
 
 
@@ -132,8 +131,9 @@ async def is_over(end: asyncio.Event, within: float) -> bool:
 
 def _exporter(settings: Settings) -> Exporter:
     """Make the exporter; where no collector takes spans they end here, but exemplars still show their ids."""
-    provider = None if collector.is_on(Signal.TRACES) else TracerProvider(shutdown_on_exit=False)
-    return Exporter(settle=settings.settle, tracer_provider=provider)
+    is_sent = collector.is_on(Signal.TRACES, presets.environment(settings.preset))
+    provider = None if is_sent else TracerProvider(shutdown_on_exit=False)
+    return Exporter(settle=settings.settle, tracer_provider=provider, preset=settings.preset)
 
 
 @contextmanager
@@ -223,10 +223,10 @@ def _moved(settings: Settings, listener: Listener) -> Iterator[str]:
         yield f"Port {port} is taken, so the metrics are on {urlsplit(listener.url).port}."
 
 
-def _collected() -> Iterator[str]:
+def _collected(environment: Mapping[str, str]) -> Iterator[str]:
     """Say what goes to a collector, and where; credentials in its URL are nobody's business."""
     for exported in Signal:
-        if collector.is_on(exported):
+        if collector.is_on(exported, environment):
             keys = (f"OTEL_EXPORTER_OTLP_{exported}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-            endpoint = urlsplit(next((os.environ[key] for key in keys if os.environ.get(key)), ""))
+            endpoint = urlsplit(next((environment[key] for key in keys if environment.get(key)), ""))
             yield f"OTLP: {exported.lower()} go to {endpoint.netloc.rpartition('@')[2] or 'the default endpoint'} too."

@@ -105,6 +105,11 @@ class Settings(BaseSettings):
     client_ca: Annotated[Path | None, Field(description="the path of a PEM file")] = None
     upstream_ca: Annotated[Path | None, Field(description="the path of a PEM file")] = None
     settle: Annotated[float, BeforeValidator(duration), Field(le=60, description="a duration up to 60s")] = 2.0
+    preset: Annotated[
+        Literal["newrelic-us", "newrelic-eu", "newrelic-fedramp"] | None,
+        BeforeValidator(_lower),
+        Field(description="newrelic-us, newrelic-eu or newrelic-fedramp"),
+    ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         BeforeValidator(_lower),

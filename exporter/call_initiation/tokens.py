@@ -15,13 +15,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from pathlib import Path
 from time import monotonic
 from typing import Final, cast
 
 import httpx
 
-from call_initiation.errors import SettingsError, UpstreamError
+from call_initiation.errors import UpstreamError
+from call_initiation.secret import secret
 
 DEADLINE: Final = 30.0
 """Seconds for one exchange from end to end; httpx's own timeouts are for each read."""
@@ -61,8 +61,8 @@ class Credentials:
             SettingsError: A part is nowhere to be found, or its file can't be read.
         """
         return cls(
-            client_id or _secret("GENESYS_CLIENT_ID", environ),
-            client_secret or _secret("GENESYS_CLIENT_SECRET", environ),
+            client_id or secret("GENESYS_CLIENT_ID", environ),
+            client_secret or secret("GENESYS_CLIENT_SECRET", environ),
         )
 
 
@@ -208,20 +208,3 @@ def _code(answer: Mapping[str, object], status: int) -> str:
     named = next((code for code in codes if isinstance(code, str) and _CODE.fullmatch(code)), None)
     known = {known.value: known.phrase for known in HTTPStatus}
     return named or known.get(status, "unknown status")
-
-
-def _secret(name: str, environ: Mapping[str, str]) -> str:
-    if environ.get(name):
-        return environ[name]
-    path = environ.get(f"{name}_FILE")
-    if not path:
-        raise SettingsError(key=name, found="nothing", expected=f"a value, or a file's path in {name}_FILE")
-    try:
-        secret = Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        fault = type(error).__name__
-    else:
-        fault = "empty"
-        if secret:
-            return secret
-    raise SettingsError(key=f"{name}_FILE", found=f"{path!r} ({fault})", expected="a text file that holds the value")
