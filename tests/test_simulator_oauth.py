@@ -30,6 +30,16 @@ def test_a_token_is_needed(authorization: str, code: str) -> None:
     assert "0" == answer.headers["inin-ratelimit-count"]
 
 
+def test_an_agents_token_says_nothing_of_whose_it_is() -> None:
+    """Only the organisation knows; an id that was a piece of a secret would be masked with it."""
+    organisation = Organisation(behaviour=CALM)
+    tokens = {agent_id: user_token(agent_id) for agent_id in organisation.agent_ids}
+    assert len(tokens) == len(set(tokens.values()))
+    for agent_id, token in tokens.items():
+        assert agent_id not in token
+        assert agent_id == json.loads(get(organisation, "/api/v2/users/me", token).body)["id"]
+
+
 def test_a_clients_token_expires() -> None:
     """At its time, not before, and is then said to have expired."""
     organisation = Organisation(behaviour=Behaviour(token_seconds=300, html=0.0))

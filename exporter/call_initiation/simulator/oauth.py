@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import parse_qs
 
 from call_initiation.simulator.behaviour import Behaviour
-from call_initiation.simulator.exchange import Request, stream, user_of
+from call_initiation.simulator.exchange import Request, stream, user_token
 from call_initiation.simulator.rules import Grant
 from call_initiation.simulator.staff import Agent
 
@@ -27,7 +27,7 @@ class Desk:
     """Gives out tokens and says what one is good for."""
 
     def __init__(self, seed: int, agents: Mapping[str, Agent], behaviour: Behaviour) -> None:
-        self._agents = agents
+        self._users = {user_token(agent.id): agent for agent in agents.values()}
         self._lifetime = behaviour.token_seconds
         self._random = stream(seed, "oauth")
         self._expires: dict[str, float] = {}
@@ -52,8 +52,7 @@ class Desk:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
             return Grant("authentication.required")
-        user = self._agents.get(user_of(token) or "")
-        if user is not None:
+        if (user := self._users.get(token)) is not None:
             return Grant(user=user, holder=user.id)
         if token not in self._expires:
             return Grant("bad.credentials")

@@ -38,8 +38,7 @@ Starting a call       POST /api/v2/conversations/calls
 Reading agents        GET /api/v2/users/{{id}}?expand=presence,routingStatus,conversationSummary,station,outOfOffice
                       GET /api/v2/users · /api/v2/users/me · /api/v2/users/presences/purecloud/bulk?id=
 A client's token      POST /oauth/token, Basic {client_id}:{client_secret}, form grant_type=client_credentials
-An agent's token      {token}
-Agents                {agents}
+Agents, their tokens  {agents}
 What truly happened   GET /ledger?last=1000
 Whether it runs       GET /healthy
 Notifications         POST /api/v2/notifications/channels, then its connectUri (a WebSocket)
@@ -146,10 +145,9 @@ class Server:
         text = _HELP.format(
             client_id=CLIENT_ID,
             client_secret=CLIENT_SECRET,
-            token=user_token("{userId}"),
-            agents=f"\n{' ' * 22}".join(ids),
+            agents=f"\n{' ' * 22}".join(f"{agent_id}  {user_token(agent_id)}" for agent_id in ids),
             url=self.url,
-            example=user_token(ids[0] if ids else "{userId}"),
+            example=user_token(next(iter(ids), "")),
             disturbances=_table((name, _told(field)) for name, field in FIELDS.items()),
             strikes=_table(STRIKES.items()),
         )
