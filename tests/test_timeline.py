@@ -1,8 +1,12 @@
 """Stamps of the server on our timeline, whatever either clock does."""
 
+from collections.abc import Iterator
+from itertools import accumulate, chain, repeat
+from time import perf_counter_ns, time_ns
+
 import pytest
 
-from call_initiation.timeline import BLUR, Timeline
+from call_initiation.timeline import BLUR, Timeline, start
 
 NOW = 1_790_000_000.0
 
@@ -54,3 +58,40 @@ def test_a_stamp_of_the_future_is_impossible_and_moves_nothing() -> None:
     assert (0.0, 0.0) == (timeline.offset, timeline.skew)
     assert timeline.observe_stamp(NOW + BLUR, NOW)
     assert timeline.observe_stamp(NOW - 3600, NOW)
+
+
+class Clocks:
+    """A wall clock and a monotonic one that run alike; each reading takes as long as it is told."""
+
+    def __init__(self, ahead: int, takes: Iterator[int]) -> None:
+        self._ahead = ahead
+        self._moments = accumulate(takes)
+
+    def steady(self) -> int:
+        """Return the monotonic clock's time."""
+        return next(self._moments)
+
+    def wall(self) -> int:
+        """Return the wall clock's time."""
+        return self.steady() + self._ahead
+
+
+@pytest.mark.parametrize("place", range(12))
+def test_a_preemption_between_two_readings_does_not_shift_the_timeline(place: int) -> None:
+    """Wherever it falls: it costs at most half of what an undisturbed reading takes."""
+    takes = chain(repeat(100, place), [50_000_000], repeat(100))
+    clocks = Clocks(1_790_000_000_000_000_000, takes)
+    assert 1_790_000_000_000_000_000 == pytest.approx(start(clocks.wall, clocks.steady), rel=0, abs=100)
+
+
+def test_the_tightest_reading_counts() -> None:
+    """Even where all but one are disturbed, on either side of the wall clock's reading."""
+    pairs = [[10, 900, 10], [10, 10, 700], [10, 20, 20], [10, 5_000, 5_000], [10, 300, 300]]
+    clocks = Clocks(1_000_000, chain.from_iterable(pairs))
+    assert 1_000_000 == start(clocks.wall, clocks.steady)
+
+
+def test_our_timeline_starts_at_the_wall_clocks_time() -> None:
+    """With the clocks of this machine."""
+    begins = start(time_ns, perf_counter_ns)
+    assert time_ns() == pytest.approx(begins + perf_counter_ns(), rel=0, abs=1_000_000_000)

@@ -27,7 +27,7 @@ from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace.export import SpanExporter
 from prometheus_client import CollectorRegistry
 
-from call_initiation import catalogue, client, collector, endpoints, otlp, presets
+from call_initiation import catalogue, client, collector, endpoints, otlp, presets, timeline
 from call_initiation.agents import Agents, label
 from call_initiation.aggregate import Aggregate, Labels
 from call_initiation.assessment import Assessor, glance
@@ -114,7 +114,7 @@ class Exporter:
         self.aggregate = Aggregate(is_exponential=collector.is_exponential(self._environment))
         self.agents = Agents()
         self._states_shown: set[StateLabel] = set()
-        self._offset_ns = time_ns() - perf_counter_ns()
+        self._offset_ns = timeline.start(time_ns, perf_counter_ns)
         self._sinks: dict[str, Sink] = {"metrics": self.aggregate}
         self._deliveries: list[Delivery[Any] | Passing[Any] | MetricsDelivery] = []
         self._latest = otlp.LatestAttributes()

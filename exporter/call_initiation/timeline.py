@@ -7,9 +7,11 @@ it. The server's stamps are brought to it by an offset, which answers' `Date` he
 * An offset that is grows better as more is known of it. One that moves by more than `_JUMP` was a clock's jump, and the
   caller is told so.
 * A stamp alone never makes a jump: a stray one must not shift all others.
+* Where our timeline starts is read between two readings of the monotonic clock, lest a preemption shift it.
 * The offset is off by `BLUR` at most. Whoever depends on the order of a stamp and a moment of ours leaves as much room.
 """
 
+from collections.abc import Callable
 from math import inf
 from typing import Final
 
@@ -21,6 +23,22 @@ BLUR: Final = 2.0
 _KEPT_WELL: Final = 0.5
 _JUMP: Final = 1.0
 _SHARP: Final = 10
+_READINGS: Final = 5
+
+
+def start(wall: Callable[[], int], steady: Callable[[], int]) -> int:
+    """Return what to add to the monotonic clock to get our timeline, by the tightest of a few readings of both.
+
+    Args:
+        wall: The wall clock, nanoseconds since the epoch.
+        steady: The monotonic clock, nanoseconds.
+
+    Returns:
+        Nanoseconds, off by half of the tightest reading's time at most.
+    """
+    readings = [(steady(), wall(), steady()) for _ in range(_READINGS)]
+    before, moment, after = min(readings, key=lambda reading: reading[2] - reading[0])
+    return moment - (before + after) // 2
 
 
 class Timeline:
