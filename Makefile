@@ -11,7 +11,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 
 # Programs that the tests drive, each with the Debian package that has it.
 ENGINES := promtool=prometheus prometheus=prometheus amtool=prometheus-alertmanager \
-	prometheus-alertmanager=prometheus-alertmanager
+	prometheus-alertmanager=prometheus-alertmanager redis-server=redis-server
 # Scripts that make committed files, each with --check.
 GENERATORS := $(wildcard docs/build.py dashboards/build.py)
 # How many tests run side by side.

@@ -58,7 +58,7 @@ from call_initiation.recorder import Forgotten, LegLost, Reading, Recorder, Stat
 from call_initiation.tracing import Tracing
 
 if TYPE_CHECKING:
-    from call_initiation.feed import FeedThread
+    from call_initiation.feed import FeedThread, Run
 
 __version__: Final = metadata.version("call-initiation-exporter")
 
@@ -203,6 +203,7 @@ class Exporter:
         client_id: str | None = None,
         client_secret: str | None = None,
         resolve_token_users: bool = True,
+        store: str | None = None,
     ) -> None:
         """Keep agents' states current, in a thread of its own: nothing waits for it, and what fails shows in metrics.
 
@@ -218,10 +219,13 @@ class Exporter:
             resolve_token_users: Find out who places the calls that name no agent, by reading `users/me` with the
                 call's own token. It is sent once, to the very host that the call went to, only if that is the region's
                 API, and to nobody else; it isn't kept.
+            store: Where Redis or Valkey is (`redis://` or `rediss://`), for exporters that share one set of channels:
+                one of them follows for all that name the same store, region and client. Agents' ids and states go
+                there, and nothing of calls.
 
         Raises:
-            SettingsError: An argument can't be used, credentials are missing, aiohttp isn't installed, or agents are
-                followed already.
+            SettingsError: An argument can't be used, credentials are missing, aiohttp (or, for a store, redis) isn't
+                installed, or agents are followed already.
         """
         from call_initiation import feed, follow, sockets  # noqa: PLC0415 - httpx and asyncio, which not every dialer has
 
@@ -231,7 +235,9 @@ class Exporter:
         following = follow.Following(tuple(agent_ids), tuple(queue_ids), tuple(group_ids), as_seen)
         access = feed.Access.find(region, client_id, client_secret)
         port = feed.Port(self.now, self._tell, self._recorder.fault)
-        self._feed = feed.FeedThread(access, following, port, self._hashes if resolve_token_users else None)
+        hashes = self._hashes if resolve_token_users else None
+        run = feed.serve if store is None else _sharing(store)
+        self._feed = feed.FeedThread(access, following, port, hashes, run)
         self._attend(self._feed)
         self._feed.start()
 
@@ -461,6 +467,13 @@ class Exporter:
 def _described(observation: Observation) -> otlp.Attributes:
     """Return the attributes that another instrumentation's span can be told of a call that still runs."""
     return otlp.attributes_so_far(glance(observation))
+
+
+def _sharing(url: str) -> "Run":
+    from call_initiation import keyspace, store  # noqa: PLC0415 - as little as the dialer needs
+
+    keyspace.require_redis(url)
+    return store.shared(url)
 
 
 def _check(*, settle: float, capacity: int) -> None:

@@ -11,7 +11,7 @@ state holds for the moment of its reading and is stale in between. Laws:
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -183,7 +183,7 @@ class Feed:
     async def _answer(self, door: "Door") -> None:
         """Find out whose tokens are, and follow who has just been seen for the first time."""
         tokens, seen = await door.knocked()
-        users = [await self._user_of(token, tell) for token, tell in tokens]
+        users = [await whose(self._means.api, token, tell) for token, tell in tokens]
         if self._following.as_seen:
             seen += [user_id for user_id in users if can_be_followed(user_id) and user_id is not None]
         new = [agent_id for agent_id in seen if agent_id not in self._followed]
@@ -192,16 +192,6 @@ class Feed:
                 await self._read(new[start : start + AT_ONCE])
         finally:
             self.follow(new)
-
-    async def _user_of(self, token: str, tell: Callable[[str], None]) -> str | None:
-        try:
-            user_id = as_text((await self._means.api.me_with(token)).get("id"))
-        except UpstreamError as error:
-            _logger.info("a call's token names no user: %s", error)
-            return None
-        if user_id is not None:
-            tell(user_id)
-        return user_id
 
     # -- how it lives ---------------------------------------------------------------------------------------------
 
@@ -306,6 +296,22 @@ class Port:
     fault: Callable[[str], None]
 
 
+async def whose(api: GenesysApi, token: str, tell: Callable[[str], None]) -> str | None:
+    """Find out whose a call's token is, and tell it; None where it names no user or can't be asked about now."""
+    try:
+        user_id = as_text((await api.me_with(token)).get("id"))
+    except UpstreamError as error:
+        _logger.info("a call's token names no user: %s", error)
+        return None
+    if user_id is not None:
+        tell(user_id)
+    return user_id
+
+
+Run = Callable[[Access, Following, Port, Door], Coroutine[Any, Any, None]]
+"""Runs a feed with clients of its own until cancelled; what it learns of calls, others put at the door."""
+
+
 async def serve(access: Access, following: Following, port: Port, door: Door) -> None:
     """Run a feed with clients of its own until cancelled."""
     timeline, now = Timeline(), port.now
@@ -343,17 +349,20 @@ class FeedThread:
         following: Whom to follow.
         port: The exporter.
         hashes: Under which calls' tokens are kept; None if they aren't to be shown to the API to learn whose they are.
+        run: What it does; `serve`, if this process follows the agents for itself.
 
     Attributes:
         callers: Who places calls.
     """
 
-    def __init__(self, access: Access, following: Following, port: Port, hashes: KeyedHash | None) -> None:
-        self._made_of = (access, following, port, hashes)
+    def __init__(
+        self, access: Access, following: Following, port: Port, hashes: KeyedHash | None, run: Run = serve
+    ) -> None:
+        self._made_of = (access, following, port, hashes, run)
         door = Door()
         tokens = None if hashes is None else TokenUsers(hashes, access.api_url, door.ask)
         self.callers = Callers(tokens, door.seen if following.as_seen else None)
-        self._work = partial(serve, access, following, port, door)
+        self._work = partial(run, access, following, port, door)
         self._thread: Thread | None = None
         self._running: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = Future()
 

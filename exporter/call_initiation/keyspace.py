@@ -1,0 +1,183 @@
+"""What lies in the shared store, and the commands for it: Redis's side of `store`, and the only place that knows Redis.
+
+Five keys, with a name that is one for all who follow the same organisation with the same credentials:
+
+    leader   who leads, for as long as its lease lasts         epoch    of the latest leader
+    words    a stream of what leaders say, capped              states   a summary for each agent, of the latest leader
+    asked    agents whom somebody wants followed, until the leader takes them
+
+Laws: only who leads by the latest epoch can say anything, and what it says changes the stream and the summaries at
+once. An epoch is greater than all before even where Redis lost all that it held, for it isn't less than its clock.
+Whatever fails is an `OSError`, soon.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from call_initiation.errors import SettingsError
+
+_KEPT: Final = 4_096
+"""Entries of the stream; a reader that is farther behind begins anew."""
+
+_LIFE: Final = 86_400_000
+"""Milliseconds that what was said outlives the last one who said something."""
+
+_AT_ONCE: Final = 500
+
+_ELECT: Final = """
+local holder = redis.call('get', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2])
+local time = redis.call('time')
+local last = tonumber(redis.call('get', KEYS[2]) or 0)
+local epoch = math.max(last + 1, time[1] * 1000 + math.floor(time[2] / 1000))
+redis.call('set', KEYS[2], string.format('%d', epoch))
+redis.call('del', KEYS[3])
+return epoch
+"""
+
+_RENEW: Final = (
+    "if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end return redis.call('pexpire', KEYS[1], ARGV[2])"
+)
+
+_RESIGN: Final = "if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end return redis.call('del', KEYS[1])"
+
+_SAY: Final = """
+if redis.call('get', KEYS[1]) ~= ARGV[1] then return false end
+redis.call('xadd', KEYS[2], 'MAXLEN', '~', ARGV[2], '*',
+    'e', ARGV[4], 'n', ARGV[5], 't', ARGV[6], 'o', ARGV[7], 'w', ARGV[8])
+for i = 9, #ARGV, 2 do
+    if ARGV[i + 1] == '' then redis.call('hdel', KEYS[3], ARGV[i])
+    else redis.call('hset', KEYS[3], ARGV[i], ARGV[i + 1]) end
+end
+redis.call('pexpire', KEYS[2], ARGV[3])
+redis.call('pexpire', KEYS[3], ARGV[3])
+return redis.call('spop', KEYS[4], 500)
+"""
+
+_LATEST: Final = "return {redis.call('get', KEYS[1]) or '0', redis.call('xrevrange', KEYS[2], '+', '-', 'COUNT', 1)}"
+
+Fields = Mapping[str, str]
+
+
+def require_redis(url: str) -> None:
+    """Make sure that a store can be used.
+
+    Raises:
+        SettingsError: The URL isn't Redis's, or its client isn't installed. The URL isn't quoted: it may hold a secret.
+    """
+    try:
+        is_fit = urlsplit(url).scheme in ("redis", "rediss") and bool(urlsplit(url).hostname)
+    except ValueError:
+        is_fit = False
+    if not is_fit:
+        raise SettingsError("store", "no URL of Redis or Valkey", "redis://host:port/number, or rediss:// for TLS")
+    if find_spec("redis") is None:
+        raise SettingsError("store", "no redis client", "pip install 'call-initiation-exporter[service]'")
+
+
+class Keyspace:
+    """The store's five keys, and what can be done with them.
+
+    Args:
+        url: Where Redis or Valkey is.
+        name: Of whom the keys are.
+        reach: Seconds after which an answer isn't waited for any longer.
+    """
+
+    def __init__(self, url: str, name: str, reach: float) -> None:
+        from redis.asyncio import Redis  # noqa: PLC0415 - a dialer that shares no store need not have it
+        from redis.asyncio.retry import Retry  # noqa: PLC0415 - as above
+        from redis.backoff import NoBackoff  # noqa: PLC0415 - as above
+        from redis.exceptions import RedisError  # noqa: PLC0415 - as above
+
+        self._keys = [f"call-initiation:{{{name}}}:{key}" for key in ("leader", "epoch", "words", "states", "asked")]
+        self._failure = RedisError
+        self._client: Any = Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
+            url,
+            decode_responses=True,
+            protocol=2,
+            socket_timeout=reach,
+            socket_connect_timeout=reach,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    async def time(self) -> float:
+        """Return the store's time, seconds since the epoch."""
+        seconds, micros = await self._do("TIME")
+        return int(seconds) + int(micros) / 1e6
+
+    async def elect(self, candidate: str, lease: float) -> int:
+        """Let a candidate lead, if nobody does; return its epoch, or 0."""
+        leader, epoch, _, states, _ = self._keys
+        return int(await self._eval(_ELECT, [leader, epoch, states], [candidate, round(lease * 1000)]))
+
+    async def renew(self, leader: str, lease: float) -> bool:
+        """Prolong a leader's lease; return whether it still leads."""
+        return bool(await self._eval(_RENEW, self._keys[:1], [leader, round(lease * 1000)]))
+
+    async def resign(self, leader: str) -> None:
+        """End a leader's lease, if it still leads."""
+        await self._eval(_RESIGN, self._keys[:1], [leader])
+
+    async def say(self, epoch: int, entry: Fields, summaries: Mapping[str, str]) -> list[str] | None:
+        """Add an entry, and put summaries in place (an empty one is removed).
+
+        Returns:
+            Whom somebody wants followed, each once; None where another leader was elected meanwhile.
+        """
+        _, *keys = self._keys
+        pairs = [text for pair in summaries.items() for text in pair]
+        spoken = [entry[name] for name in ("e", "n", "t", "o", "w")]
+        answer: list[str] | None = await self._eval(_SAY, keys, [epoch, _KEPT, _LIFE, *spoken, *pairs])
+        return answer
+
+    async def latest(self) -> tuple[int, str, Fields | None]:
+        """Return the latest epoch, and the stream's last entry with its id."""
+        epoch, last = await self._eval(_LATEST, self._keys[1:3], [])
+        if not last:
+            return int(epoch), "0-0", None
+        ((position, texts),) = last
+        return int(epoch), str(position), dict(zip(texts[::2], texts[1::2], strict=True))
+
+    async def after(self, position: str, wait: float) -> list[tuple[str, Fields]]:
+        """Return the entries after one, waiting for so many seconds if there is none."""
+        block = ("BLOCK", max(1, round(wait * 1000))) if wait else ()
+        answer = await self._do("XREAD", "COUNT", 100, *block, "STREAMS", self._keys[2], position)
+        return [entry for _, entries in answer or () for entry in entries]
+
+    async def summaries(self, cursor: int) -> tuple[int, list[str]]:
+        """Return some summaries, and the cursor for the next ones; 0 begins and ends."""
+        following, found = await self._do("HSCAN", self._keys[3], cursor, "COUNT", _AT_ONCE)
+        return int(following), list(found.values())
+
+    async def ask(self, agent_ids: Iterable[str]) -> None:
+        """Want agents followed."""
+        ids = list(agent_ids)
+        for start in range(0, len(ids), _AT_ONCE):
+            await self._do("SADD", self._keys[4], *ids[start : start + _AT_ONCE])
+
+    async def _eval(self, script: str, keys: list[str], arguments: list[Any]) -> Any:
+        return await self._do("EVAL", script, len(keys), *keys, *arguments)
+
+    async def _do(self, *command: Any) -> Any:
+        before = _cancellations()
+        try:
+            return await self._client.execute_command(*command)
+        except self._failure as failure:
+            raise OSError(str(failure)) from failure
+        finally:
+            if _cancellations() > before:  # before Python 3.12, `wait_for`, by which the client waits, may swallow one
+                raise asyncio.CancelledError
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
