@@ -163,9 +163,16 @@ class Client:
         body, self._ahead = self._ahead[:length], self._ahead[length:]
         return replace(said, raw=head + b"\r\n\r\n" + body, body=body)
 
+    def exactly(self, size: int) -> bytes:
+        """Read that many bytes of whatever comes."""
+        while len(self._ahead) < size:
+            self._more()
+        taken, self._ahead = self._ahead[:size], self._ahead[size:]
+        return taken
+
     def _more(self) -> None:
-        part = self.socket.recv(65_536)
-        assert part, f"the gateway closed after {self._ahead!r}"
+        part = self.socket.recv(1_000_000)
+        assert part, f"the gateway closed after {self._ahead[-1000:]!r}"
         self._ahead += part
 
 

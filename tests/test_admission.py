@@ -42,6 +42,14 @@ def test_every_head_is_judged_and_what_passes_is_clean(head: Head, rules: Rules)
     assert judged.target == head.target or (judged.host is Host.LOGIN and head.target == b"/login" + judged.target)
 
 
+def test_a_length_is_digits_and_no_more() -> None:
+    """RFC 9110, 8.6; whatever a parser let through."""
+    for length, status in ((b"+3", 400), (b"0x3", 400), (b"3 ", 400), (b"", 400), (b"9" * 19, 400), (b"512001", 413)):
+        judged = admit(Head(b"POST", CALLS, "1.1", [*HOST, (b"Content-Length", length)]), Rules())
+        assert isinstance(judged, Refusal)
+        assert status == judged.status
+
+
 def test_a_passage_says_what_the_dialer_awaits() -> None:
     """`Expect` is met on HTTP/1.1 only, as RFC 9110, 10.1.1, has it."""
     for version, is_awaiting in (("1.1", True), ("1.0", False)):

@@ -136,6 +136,16 @@ def test_an_address_that_is_taken_is_named() -> None:
             asyncio.run(start())
 
 
+def test_the_end_closes_idle_connections() -> None:
+    """On both sides."""
+    with Server(always(ACCEPTED)) as api:
+        with running(api) as gateway:
+            client = Client(gateway.port).send(post())
+            assert 202 == client.answer().status
+        with client:
+            assert b"" == client.rest()
+
+
 def test_ipv6_is_spoken() -> None:
     """On both sides."""
     with Exporter() as exporter:

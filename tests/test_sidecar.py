@@ -107,18 +107,19 @@ def test_dialers_may_be_asked_for_certificates(tmp_path: Path) -> None:
             assert running.url.startswith("https://")
             first = await asyncio.to_thread(_status, port, context)
             context.load_cert_chain(files["dialer"])
-            return [first, await asyncio.to_thread(_status, port, context)]
+            paths = (CALLS, "/nothing")
+            return [first, *[await asyncio.to_thread(_status, port, context, path) for path in paths]]
 
     with Server(always(answer(202)), tls=theirs) as api:
-        assert [0, 202] == asyncio.run(run(api))
+        assert [0, 202, 404] == asyncio.run(run(api))
         assert 1 == len(api.received)
 
 
-def _status(port: int, context: ssl.SSLContext) -> int:
+def _status(port: int, context: ssl.SSLContext, path: str = CALLS) -> int:
     """Place a call over TLS; return its status, or 0 where the gateway hangs up."""
     with closing(HTTPSConnection("localhost", port, timeout=PATIENCE, context=context)) as connection:
         try:
-            connection.request("POST", CALLS, BODY)
+            connection.request("POST", path, BODY)
             return connection.getresponse().status
         except OSError:
             return 0

@@ -18,7 +18,7 @@ import asyncio
 from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 import httptools
 
@@ -157,9 +157,7 @@ class Front(asyncio.Protocol):
         """Parse; return why the request can't go on."""
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            return self._refusal or _NOT_HTTP
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if not self._is_whole:
                 return self._refusal or _NOT_HTTP
             self.is_last = True  # the request is whole and clear; what follows it isn't read
@@ -196,6 +194,8 @@ class Front(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """Go on."""
+        if self._phase is Phase.ANSWER:
+            self.deadline = float("inf")
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._writable = None
@@ -229,7 +229,6 @@ class Front(asyncio.Protocol):
         self._method = head.method
         if isinstance(admitted, Refusal):
             self._stop(admitted)
-            return
         self._passage = admitted
         self.takes_chunks = head.version == "1.1"
         self.is_last |= not self.takes_chunks or not self._parser.should_keep_alive()
@@ -248,7 +247,7 @@ class Front(asyncio.Protocol):
         """Note that the request is whole."""
         self._is_whole = True
 
-    def _stop(self, refusal: Refusal) -> None:
+    def _stop(self, refusal: Refusal) -> NoReturn:
         self._refusal = refusal
         raise _Enough
 

@@ -7,6 +7,7 @@ import gzip
 import os
 import socket
 import ssl
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -118,6 +119,14 @@ def test_a_connection_that_the_api_closed_meanwhile_is_not_used() -> None:
         assert [0, 1] == [received.connection for received in api.received]
 
 
+def test_an_answer_that_nobody_asked_for_is_nobodys() -> None:
+    """C3: two answers to one request: the second must not become the next call's."""
+    with Server(always(ACCEPTED + answer(200, b"poison"))) as api, running(api) as gateway:
+        with Client(gateway.port) as client:
+            assert [ACCEPTED] * 3 == [client.send(post()).answer().raw for _ in range(3)]
+        assert [0, 1, 2] == [received.connection for received in api.received]
+
+
 def test_idle_connections_end_before_the_api_ends_them() -> None:
     """C3: the gateway closes first, so that no call meets a closing connection."""
     with Server(always(ACCEPTED)) as api, running(api, idle=0.0) as gateway, Client(gateway.port) as client:
@@ -128,7 +137,11 @@ def test_idle_connections_end_before_the_api_ends_them() -> None:
 
 @pytest.mark.parametrize(
     ("host", "kind"),
-    [("127.0.0.1", TransportFailure.CONNECTION_REFUSED), ("nobody.invalid", TransportFailure.NAME_RESOLUTION)],
+    [
+        ("127.0.0.1", TransportFailure.CONNECTION_REFUSED),
+        ("nobody.invalid", TransportFailure.NAME_RESOLUTION),
+        ("a" * 70 + ".invalid", TransportFailure.CONNECTION_FAILED),
+    ],
 )
 def test_an_api_that_cannot_be_reached_is_502_at_once(host: str, kind: TransportFailure) -> None:
     """C4: refused, or no such name: nothing was sent, and the dialer is told so."""
@@ -219,13 +232,16 @@ def test_certificates_are_verified(
             assert (Outcome.NOT_SENT, kind, 0) == (attempt.outcome, attempt.error_type, api.count("1"))
 
 
-def test_a_call_whose_dialer_leaves_after_the_send_comes_to_its_end() -> None:
+@pytest.mark.parametrize("is_reset", [False, True])
+def test_a_call_whose_dialer_leaves_after_the_send_comes_to_its_end(is_reset: bool) -> None:  # noqa: FBT001 - a column
     """C7: it is recorded once, with what the API said."""
     gone = Event()
     with Server(always(gone, answer(400, b'{"code": "bad.request"}'))) as api, running(api) as gateway:
         with Client(gateway.port) as client:
             client.send(_call())
             api.wait()
+            if is_reset:
+                client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         gateway.until(lambda: all(front.is_last for front in gateway.gateway._fronts))
         gone.set()
         gateway.until(lambda: not gateway.gateway._under_way)

@@ -8,6 +8,8 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from math import inf
+from threading import Event
 
 import psutil
 import pytest
@@ -15,7 +17,7 @@ import pytest
 from call_initiation.admission import Rules
 from call_initiation.relay import Origin
 from gateways import BODY, CALLS, QUICK, Client, Running, ask, post, running
-from servers import Server, always, answer
+from servers import Server, always, answer, head
 
 LINE = f"POST {CALLS} HTTP/1.1".encode()
 HOST = b"Host: gateway.test"
@@ -303,6 +305,20 @@ def test_a_second_request_before_the_first_answer_is_not_read(gateway: Running, 
     assert [CALLS + "?n=1"] == [received.target for received in upstream.received[before:]]
 
 
+def test_a_second_request_while_the_first_is_served_is_not_read() -> None:
+    """H8: nor is one that comes a little later."""
+    hold = Event()
+    with Server(always(hold, answer(202))) as upstream, running(upstream) as gateway, Client(gateway.port) as client:
+        client.send(post(CALLS + "?n=1"))
+        upstream.wait()
+        client.send(post(CALLS + "?n=2"))
+        gateway.until(lambda: all(front.is_last for front in gateway.gateway._fronts))
+        hold.set()
+        assert (202, "close") == ((said := client.answer()).status, said.header("Connection"))
+        assert b"" == client.rest()
+        assert [CALLS + "?n=1"] == [received.target for received in upstream.received]
+
+
 def test_a_smuggled_request_is_not_read(gateway: Running, upstream: Server) -> None:
     """H1: what follows a body isn't read as a request as long as the first isn't answered."""
     before = len(upstream.received)
@@ -390,6 +406,22 @@ def test_a_dialer_that_takes_no_answer_is_cut() -> None:
         upstream.wait()
         gateway.until(lambda: not gateway.gateway._fronts)
         assert len(large) > len(client.rest())
+
+
+def test_a_slow_api_does_not_make_a_slow_dialer() -> None:
+    """H6: a dialer that took what was there isn't cut while the API thinks."""
+    hold, part = Event(), b"a" * 16_000_000
+    acts = (head(200, ("Content-Length", str(len(part) + 1))), part, hold, b"b")
+    with Server(always(*acts)) as upstream, running(upstream) as gateway, Client(gateway.port) as client:
+        fronts = gateway.gateway._fronts
+        client.send(post())
+        gateway.until(lambda: any(front._writable is not None for front in fronts))
+        assert all(front.deadline < inf for front in fronts)
+        client.exactly(len(part))
+        gateway.until(lambda: all(front._writable is None for front in fronts))
+        assert [inf] == [front.deadline for front in fronts]
+        hold.set()
+        assert client.exactly(len(acts[0]) + 1).endswith(b"ab")
 
 
 def test_connections_have_a_limit(upstream: Server) -> None:

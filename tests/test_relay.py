@@ -1,0 +1,136 @@
+"""The way to the API by itself: one transport, called as a client would call it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from threading import Event
+
+import httpx
+import pytest
+
+from call_initiation.relay import Origin, Upstream
+from servers import Server, always, answer, head
+
+ACCEPTED = answer(202, b"{}")
+LONG = b"0123456789abcdef" * 65_536
+
+
+def _request(method: str = "POST") -> httpx.Request:
+    headers = [("Host", "api.test"), ("Content-Length", "2")]
+    return httpx.Request(
+        method, "http://api.test/calls", headers=headers, content=b"{}", extensions={"target": b"/calls"}
+    )
+
+
+def _run(api: Server, scenario: Callable[[Upstream], Awaitable[None]], idle: float = 10.0) -> None:
+    async def run() -> None:
+        upstream = Upstream(Origin("127.0.0.1", api.port), idle=idle)
+        await scenario(upstream)
+        await upstream.aclose()
+
+    asyncio.run(run())
+
+
+async def _called(upstream: Upstream) -> bytes:
+    response = await upstream.handle_async_request(_request())
+    return b"".join([part async for part in response.stream])  # type: ignore[union-attr]
+
+
+def test_a_request_is_written_as_it_is() -> None:
+    """The target is the extension's, the headers are the request's own."""
+    with Server(always(ACCEPTED)) as api:
+
+        async def scenario(upstream: Upstream) -> None:
+            assert b"{}" == await _called(upstream)
+
+        _run(api, scenario)
+        assert b"POST /calls HTTP/1.1\r\nHost: api.test\r\nContent-Length: 2\r\n\r\n{}" == api.received[0].raw
+
+
+def test_idle_connections_are_swept_by_the_clock() -> None:
+    """Those whose time has come, and no others."""
+    with Server(always(ACCEPTED)) as api:
+
+        async def scenario(upstream: Upstream) -> None:
+            now = asyncio.get_running_loop().time()
+            await _called(upstream)
+            upstream.sweep(now + 9.0)
+            await _called(upstream)
+            upstream.sweep(now + 30.0)
+            await _called(upstream)
+
+        _run(api, scenario)
+        assert [0, 0, 1] == [received.connection for received in api.received]
+
+
+def test_no_connection_is_kept_after_the_end() -> None:
+    """An answer under way is read to its end, and its connection closed."""
+    hold = Event()
+    with Server(always(head(200, ("Content-Length", "2")), hold, b"{}")) as api:
+
+        async def scenario(upstream: Upstream) -> None:
+            response = await upstream.handle_async_request(_request())
+            await upstream.aclose()
+            hold.set()
+            assert b"{}" == b"".join([part async for part in response.stream])  # type: ignore[union-attr]
+            assert not upstream._idle
+
+        _run(api, scenario)
+
+
+def test_what_is_not_read_ends_with_its_connection() -> None:
+    """An answer that is closed early takes its connection with it; one that came in whole gives it back."""
+    with Server(always(head(200, ("Content-Length", str(2 * len(LONG)))), LONG, LONG)) as api:
+
+        async def scenario(upstream: Upstream) -> None:
+            for _ in range(2):
+                response = await upstream.handle_async_request(_request())
+                await response.aclose()
+
+        _run(api, scenario)
+        assert [0, 1] == [received.connection for received in api.received]
+
+
+def test_a_reader_that_takes_its_time_gets_all() -> None:
+    """What waits for a reader is bounded, and nothing of it is lost."""
+    with Server(always(head(200, ("Content-Length", str(2 * len(LONG)))), LONG, LONG)) as api:
+
+        async def scenario(upstream: Upstream) -> None:
+            response = await upstream.handle_async_request(_request())
+            connection = response.stream._connection  # type: ignore[union-attr]
+            while connection._transport.is_reading():  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0)
+            assert 2 * len(LONG) > response.stream._size  # type: ignore[union-attr]
+            assert 2 * LONG == b"".join([part async for part in response.stream])  # type: ignore[union-attr]
+
+        _run(api, scenario)
+
+
+def test_a_call_that_is_cancelled_while_it_waits_ends_its_connection() -> None:
+    """And the next one gets another."""
+    hold = Event()
+    with Server(always(hold, ACCEPTED)) as api:
+
+        async def scenario(upstream: Upstream) -> None:
+            task = asyncio.create_task(upstream.handle_async_request(_request()))
+            await asyncio.to_thread(api.wait)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            hold.set()
+            await _called(upstream)
+
+        _run(api, scenario)
+        assert [0, 1] == [received.connection for received in api.received]
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        (Origin("api.test", 80), b"api.test"),
+        (Origin("api.test", 443), b"api.test:443"),
+        (Origin("::1", 8080), b"[::1]:8080"),
+    ],
+)
+def test_the_host_names_the_port_where_it_is_not_the_schemes(origin: Origin, expected: bytes) -> None:
+    """RFC 9110, 7.2, and 4.2.3: the scheme's own port is left out."""
+    assert expected == origin.authority
