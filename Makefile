@@ -35,7 +35,7 @@ check: $(VENV)/.dev  ## linters, type checkers, layers, generated files, Dockerf
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
-	@$(BIN)/pyright
+	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(BIN)/lint-imports --no-logo --no-cache
 	@for generator in $(GENERATORS); do $(BIN)/python $$generator --check || exit 1; done
 	@$(BIN)/hadolint Dockerfile

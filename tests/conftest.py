@@ -1,9 +1,10 @@
 """What several test files share: the engines (real programs that tests drive), and the word on what is under test."""
 
 import importlib.util
+import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,13 @@ def _engine(name: str) -> Path:
 def engine() -> Callable[[str], Path]:
     """Return a lookup of engines by command: without one a test is skipped, but fails where CI=true."""
     return _engine
+
+
+@pytest.fixture(autouse=True)
+def _quiet_logger() -> Iterator[None]:
+    """Give our logger back as it was: the program sets it up for its whole process."""
+    logger = logging.getLogger("call_initiation")
+    before = logger.handlers, logger.level, logger.propagate
+    yield
+    logger.handlers, level, logger.propagate = before
+    logger.setLevel(level)
