@@ -59,9 +59,8 @@ async def sidecar(settings: Settings, exporter: Exporter) -> AsyncGenerator[Side
         listener.is_ready = False
         await gateway.start()
         listener.is_ready = True
-        # Some 60 ms a time goes into looking through all that was imported, for garbage that can't be there.
         gc.collect()
-        gc.freeze()
+        gc.freeze()  # else the collector stops every call for some 60 ms now and then, to look through all modules
         try:
             yield Sidecar(gateway.url, _api_url(settings), listener.url, tuple(_notices(settings)))
         finally:
@@ -69,6 +68,7 @@ async def sidecar(settings: Settings, exporter: Exporter) -> AsyncGenerator[Side
             await gateway.drain(_DRAIN)
             await gateway.stop()
             exporter.close(_FLUSH)
+            gc.unfreeze()
 
 
 def plan(settings: Settings) -> Plan:
