@@ -7,7 +7,7 @@ and our own failures page, and so does a step in refusals; a single code that ri
 from dataclasses import dataclass
 from typing import Final
 
-from queries import equal
+from queries import equal, selector
 from rules import ALL, BUDGET, BY_CODE, CODE_SHARE, REJECTED_SHARE, failed_share, increase, rate
 
 from call_initiation.catalogue import (
@@ -219,13 +219,13 @@ OURSELVES: Final = (
         "{{ $labels.instance }} of {{ $labels.job }} counted faults at stage {{ $labels.stage }}. No call was harmed.",
     ),
     Alert(
-        "CallInitiationLabelsFolded",
-        _grown(LABEL_OVERFLOW, "1h", "label"),
+        "CallInitiationCodesFolded",
+        f"sum by (job, instance) (increase({selector(LABEL_OVERFLOW, {'label': equal('error_code')})}[1h])) > 0",
         "1h",
         "warning",
-        "Label values are hidden behind “other”",
-        "{{ $labels.instance }} of {{ $labels.job }} folded values of {{ $labels.label }}: too many different ones, or "
-        "values that aren't fit to show.",
+        "Error codes are hidden behind “other”",
+        "{{ $labels.instance }} of {{ $labels.job }} folds error codes: too many different ones, or codes that aren't "
+        "fit to show.",
     ),
 )
 

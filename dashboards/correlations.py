@@ -130,7 +130,7 @@ AGE: Final = Shelf(
             "Are agents called right after they changed state? A band at the bottom means that the dialer works with "
             "states that are seconds old.",
             "s",
-            by_bucket(buckets(AGENT_STATE_AGE, outcome=REJECTED)),
+            by_bucket(buckets(AGENT_STATE_AGE, outcome=REJECTED), exemplar=True),
         ),
         bars(
             "Rejected, by time since the agent's last change",

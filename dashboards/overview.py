@@ -103,7 +103,7 @@ LATENCY: Final = Shelf(
             "Time to an answer, all calls",
             "Is everything slower, or only a part? Two bands are two causes: often two endpoints, or timeouts.",
             "s",
-            by_bucket(buckets(DURATION)),
+            by_bucket(buckets(DURATION), exemplar=True),
         ),
         lines(
             "Slowest twentieth by endpoint",

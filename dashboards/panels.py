@@ -66,9 +66,9 @@ def over_time(expr: str, legend: str = "", *, exemplar: bool = False) -> prometh
     return query.format(PromQueryFormat.TIME_SERIES).datasource(PROMETHEUS)
 
 
-def by_bucket(expr: str) -> prometheus.Dataquery:
+def by_bucket(expr: str, *, exemplar: bool = False) -> prometheus.Dataquery:
     """Return a PromQL query of a histogram's buckets for a heatmap."""
-    query = prometheus.Dataquery().expr(expr).legend_format("{{le}}").range().exemplar(True)  # noqa: FBT003 - the SDK's setter
+    query = prometheus.Dataquery().expr(expr).legend_format("{{le}}").range().exemplar(exemplar)
     return query.format(PromQueryFormat.HEATMAP).datasource(PROMETHEUS)
 
 

@@ -66,6 +66,17 @@ def increase(metric: Metric, window: str, *by: str, **tests: str) -> str:
     return f"sum by ({', '.join(('job', *by))}) (increase({selector(metric, tests)}[{window}]))"
 
 
+def counted(metric: Metric, window: str, *by: str) -> str:
+    """Return how often within a window, by job, the first time included.
+
+    `increase` can't see a series' first value, which is all that there is of a code that is met once: a series that
+    wasn't there in the window before has counted from 0.
+    """
+    name = selector(metric, {})
+    is_new = f"{name} unless last_over_time({name}[{window}] offset {window})"
+    return f"sum by ({', '.join(('job', *by))}) (\n({is_new})\nor increase({name}[{window}])\n)"
+
+
 def _share(part: str, whole: str) -> str:
     """Return a share that is 0 where nothing is in the part, and absent where nothing is in the whole."""
     return f"({part}\nor {whole} * 0)\n/ ({whole} > 0)"
@@ -110,7 +121,7 @@ def _beside(labels: str, series: str) -> str:
 CORRELATIONS: Final = Group(
     "call_initiation_correlation",
     (
-        Recording(CELLS, increase(ATTEMPTS, "1h", "error_code", "agent_state")),
+        Recording(CELLS, counted(ATTEMPTS, "1h", "error_code", "agent_state")),
         Recording(BY_STATE, f"sum by (job, agent_state) ({CELLS})"),
         Recording(BY_CODE, f"sum by (job, error_code) ({CELLS})"),
         Recording(ALL, f"sum by (job) ({CELLS})"),
