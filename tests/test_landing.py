@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from call_initiation import catalogue
 from call_initiation.aggregate import Aggregate, Family, Number, View
-from call_initiation.events import AgentAtSend, Attempt, Refusal, StateLabel
+from call_initiation.events import AgentAtSend, Attempt, FeedChange, FeedState, Refusal, StateLabel
 from call_initiation.landing import POLICY, render
 from samples import ACCEPTED, REFUSED
 
@@ -124,7 +124,18 @@ def test_where_all_is_accepted_there_is_nothing_to_look_at() -> None:
     assert "Look first" not in page.text
 
 
-@given(st.text(max_size=30), st.text(max_size=30))
+def test_the_feeds_health_is_below_the_headline() -> None:
+    """One sentence; none without a feed."""
+    aggregate = Aggregate()
+    for event in (FeedChange(state=FeedState.DOWN, reason="dropped", at=0.0), *FREE):
+        aggregate.record(event)
+    assert (
+        "State feed down, 0 events; states known 0%, stale 0%, unknown 100%." in Page(render(aggregate.snapshot())).text
+    )
+    assert "State feed" not in Page(render(view(FREE))).text
+
+
+@given(st.text(max_size=30), st.text(max_size=30).filter(lambda text: text not in set(StateLabel)))
 def test_nothing_from_outside_becomes_markup(code: str, state: str) -> None:
     """Whatever a code or a state is, the page has the elements that it has for a harmless one."""
     assert Page(render(labelled("harmless", "harmless"))).tags == Page(render(labelled(code, state))).tags

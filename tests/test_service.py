@@ -6,7 +6,6 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from time import time
 from urllib.parse import urlsplit
 
 import httpx
@@ -16,7 +15,7 @@ from call_initiation import service
 from call_initiation.errors import ListenError
 from call_initiation.service import Demonstration, demonstration, ended_by_signals, is_over, simulation
 from call_initiation.settings import Address, Settings, load
-from call_initiation.simulator.org import LedgerEntry, user_token
+from call_initiation.simulator.org import user_token
 from collector import Collector, attributes
 
 PATIENCE = 30.0
@@ -54,31 +53,6 @@ async def demonstrated(settings: Settings, calls: int = 0) -> Demonstration:
     async with demonstration(settings, seed=1, rate=200) as running:
         await until(lambda: len(running.organisation.ledger) >= calls)
     return running
-
-
-def test_each_refusal_is_tagged_with_the_true_state_of_its_agent(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Call by call, as the organisation's ledger has it, unless it changed between the send and the judgement."""
-    with Collector() as collector:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
-        ended = asyncio.run(demonstrated(settings, calls=300))
-        refused = {entry.correlation_id: entry for entry in ended.organisation.ledger if entry.fault is not None}
-        seen: set[str] = set()
-        ahead = time() - ended.exporter.now()
-        for span in collector.spans():
-            tags = attributes(span.attributes)
-            entry = refused.get(tags.get("call_initiation.correlation_id", ""))
-            if entry is not None:
-                seen.add(entry.correlation_id)
-                if entry.agent_id is not None and not changed_since(entry, span.start_time_unix_nano / 1e9 - ahead):
-                    assert entry.label == tags["call_initiation.agent.state"]
-    assert len(seen) > 50
-
-
-def changed_since(entry: LedgerEntry, started_at: float) -> bool:
-    """Tell whether the agent's state in the ledger is younger than a time, but for the rounding of times."""
-    return entry.state.since is not None and entry.state.since >= started_at - 1e-6
 
 
 def test_the_end_drains_everything(settings: Settings) -> None:

@@ -11,7 +11,16 @@ from rich.console import Console, RenderableType
 
 from call_initiation import catalogue
 from call_initiation.aggregate import Aggregate, Family, Number, View
-from call_initiation.events import AgentAtSend, Attempt, Refusal, StateLabel
+from call_initiation.events import (
+    AgentAtSend,
+    Attempt,
+    Event,
+    FeedChange,
+    FeedState,
+    NotificationTaken,
+    Refusal,
+    StateLabel,
+)
 from call_initiation.terminal import Scene, clock, line, summary
 from samples import ACCEPTED, REFUSED
 
@@ -26,8 +35,8 @@ def accepted(state: StateLabel, count: int) -> list[Attempt]:
     return [replace(ACCEPTED, agent=AgentAtSend(label=state))] * count
 
 
-def view(calls: Iterable[Attempt]) -> View:
-    """Return the snapshot after these calls."""
+def view(events: Iterable[Event]) -> View:
+    """Return the snapshot after these events."""
     aggregate = Aggregate()
     aggregate.add_source(
         lambda: [
@@ -36,8 +45,8 @@ def view(calls: Iterable[Attempt]) -> View:
             (catalogue.RECORDER_PENDING, ("attempts",), 2),
         ]
     )
-    for call in calls:
-        aggregate.record(call)
+    for event in events:
+        aggregate.record(event)
     return aggregate.snapshot()
 
 
@@ -58,6 +67,8 @@ SOME = view(
     + refused("conversation.error.no.user.station", StateLabel.NO_STATION, 10)
     + accepted(StateLabel.AVAILABLE, 20)
 )
+FEED = [FeedChange(state=FeedState.UP, at=0.0), NotificationTaken(topic="presence", lag=0.01)]
+FED = view([*FEED, *accepted(StateLabel.AVAILABLE, 20)])
 ALL_STATES = view([call for state in StateLabel for call in refused("bad.request", state, 2)])
 
 
@@ -88,9 +99,20 @@ def test_with_an_end_it_shows_how_far_it_is() -> None:
     assert "60 attempts, 20 accepted, 40 refused (67%)" == rows[2]
 
 
+def test_the_feeds_health_is_a_line_of_its_own() -> None:
+    """Below the sums, at the end of the plain line, and above the accounts of the summary; none without a feed."""
+    health = "feed up, 1 events, lag p95 ≤ 0.05 s; states known 0%, stale 0%, unknown 100%"
+    assert health == drawn(scene(FED))[2]
+    assert f"01:05 20 attempts, 20 accepted, 0 refused (0%); {health}" == line(FED, 65.0)
+    rows = drawn(summary(FED, 65.0))
+    assert health == rows[rows.index("attempts: 60 recorded = 58 exported + 2 pending + 0 dropped") - 1]
+    assert not [row for row in drawn(summary(SOME, 65.0)) if row.startswith("feed")]
+
+
 def test_before_the_first_call_has_settled_it_says_so() -> None:
     """An empty table would look like a fault."""
-    assert "A call shows up once it has settled." in drawn(scene(view([])))
+    empty = "Calls begin once the agents' states are known; each shows up once it has settled."
+    assert empty in drawn(scene(view([])), width=100)
 
 
 @pytest.mark.parametrize("width", [80, 100, 140, 200])

@@ -114,9 +114,10 @@ def demo(  # noqa: PLR0913 - one parameter for each flag
 ) -> None:
     """Show it all on loopback, with pretend agents.
 
-    A dialer places calls on behalf of 300 pretend agents whose states change all the time. Some calls are refused; the
-    table says with which code, and in what state the agent was when the call was sent. Nothing real is called. With
-    OTEL_EXPORTER_OTLP_ENDPOINT set, spans, metrics and events go there too.
+    A dialer places calls on behalf of 500 pretend agents whose states change all the time; a feed follows them, as it
+    would follow real ones. Some calls are refused: the table says with which code, and in what state the agent was when
+    the call was sent. Nothing real is called. With OTEL_EXPORTER_OTLP_ENDPOINT set, spans, metrics and events go there
+    too.
     """
     listen = None if port is None else f"127.0.0.1:{port}"
     flags = {

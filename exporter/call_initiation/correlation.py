@@ -116,7 +116,7 @@ def correlate(view: View) -> Correlation:
     outcomes: Counter[str] = Counter()
     attempts: Counter[str] = Counter()
     refusals: Counter[tuple[str, str]] = Counter()
-    for labels, number in _series(view, catalogue.ATTEMPTS):
+    for labels, number in series(view, catalogue.ATTEMPTS):
         named = dict(zip(catalogue.ATTEMPTS.labels, labels, strict=True))
         count = int(number.value)
         outcomes[named["outcome"]] += count
@@ -143,11 +143,11 @@ def correlate(view: View) -> Correlation:
 
 def ledgers(view: View) -> dict[str, Ledger]:
     """Return the accounts of each stage, as the snapshot has them."""
-    recorded = {labels[0]: int(number.value) for labels, number in _series(view, catalogue.RECORDER_RECORDED)}
-    exported = {labels[0]: int(number.value) for labels, number in _series(view, catalogue.RECORDER_EXPORTED)}
-    pending = {labels[0]: int(number.value) for labels, number in _series(view, catalogue.RECORDER_PENDING)}
+    recorded = {labels[0]: int(number.value) for labels, number in series(view, catalogue.RECORDER_RECORDED)}
+    exported = {labels[0]: int(number.value) for labels, number in series(view, catalogue.RECORDER_EXPORTED)}
+    pending = {labels[0]: int(number.value) for labels, number in series(view, catalogue.RECORDER_PENDING)}
     dropped: dict[str, dict[str, int]] = {stage: {} for stage in recorded}
-    for (stage, reason), number in _series(view, catalogue.RECORDER_DROPPED):
+    for (stage, reason), number in series(view, catalogue.RECORDER_DROPPED):
         dropped[stage][reason] = int(number.value)
     return {
         stage: Ledger(
@@ -175,7 +175,8 @@ def percent(share: float) -> str:
     return f"{share:.0%}"
 
 
-def _series(view: View, metric: Metric) -> Iterator[tuple[Labels, Number]]:
+def series(view: View, metric: Metric) -> Iterator[tuple[Labels, Number]]:
+    """Yield a metric's series; only of a counter or a gauge."""
     for family in view:
         if family.metric is metric:
             yield from family.numbers.items()

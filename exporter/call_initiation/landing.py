@@ -15,6 +15,7 @@ from typing import Final
 from call_initiation import catalogue
 from call_initiation.aggregate import View
 from call_initiation.correlation import FIRM, Cell, Correlation, correlate, ledgers, percent, sentence
+from call_initiation.health import feed_health, feed_line
 
 _SHADES: Final = 5
 
@@ -126,7 +127,7 @@ def render(view: View) -> str:
         title=f"{percent(found.refusal_rate)} of {found.total:,} calls refused" if found.total else "No calls yet",
         style=_STYLE,
         script=_SCRIPT,
-        headline=_headline(found),
+        headline=_headline(found, feed_line(feed_health(view))),
         cells=_cells(found) if found.cells else "<p>None.</p>",
         firm=FIRM,
         outcomes=_outcomes(found) if found.total else "<p>None.</p>",
@@ -135,7 +136,7 @@ def render(view: View) -> str:
     )
 
 
-def _headline(found: Correlation) -> str:
+def _headline(found: Correlation, health: str) -> str:
     if not found.total:
         return _EMPTY
     figures = {
@@ -145,7 +146,8 @@ def _headline(found: Correlation) -> str:
         "refusal rate": percent(found.refusal_rate),
     }
     listed = "".join(f"<div><dt>{name}</dt><dd>{figure}</dd></div>" for name, figure in figures.items())
-    return f"<dl>{listed}</dl>" + (_first_look(found.strongest) if found.strongest else "")
+    first_look = _first_look(found.strongest) if found.strongest else ""
+    return f"<dl>{listed}</dl>{first_look}" + (f'<p class="note">State {escape(health)}.</p>' if health else "")
 
 
 def _first_look(cell: Cell) -> str:

@@ -1,13 +1,13 @@
 """The composition root: builds what a command runs, starts it, drains it, stops it.
 
 Laws: what was started last is stopped first; no new call is started once the end has come, and the calls under way
-are waited for; the recorder closes after the last call and the last state change, so that both are recorded; the
-listener closes last, so that a scrape may still see them.
+are waited for; the recorder closes after the last call and the last state change, so that both are recorded, and
+before the organisation that it hears of them from; the listener closes last, so that a scrape may still see them.
 """
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from time import time
@@ -20,19 +20,23 @@ from opentelemetry.sdk.trace import TracerProvider
 from call_initiation import collector, presets
 from call_initiation.collector import Signal
 from call_initiation.errors import ListenError
-from call_initiation.events import AgentState
 from call_initiation.exporter import Exporter
+from call_initiation.health import feed_health
 from call_initiation.pages import Listener
 from call_initiation.settings import Address, Settings
 from call_initiation.sidecar import Sidecar, plan, sidecar
 from call_initiation.simulator.dialer import Dialer
-from call_initiation.simulator.org import Organisation, OrgChange
+from call_initiation.simulator.org import CLIENT_ID, CLIENT_SECRET, Behaviour, Organisation
 from call_initiation.simulator.server import Server
 
-AGENTS: Final = 300
-"""How many agents the demonstration has: enough for about half of 20 calls a second to find one who is free."""
+AGENTS: Final = 500
+"""How many agents the demonstration has: as many as one notification channel tells of, calls included."""
 
-_LOOK: Final = 0.05  # seconds between looks at what changed in a pretend organisation
+PACE: Final = 10.0
+"""How many times faster than real ones they live, so that about half of 20 calls a second find one who is free."""
+
+_LOOK: Final = 0.05  # seconds between looks at whether the agents' states are known
+_LAST_NEWS: Final = 0.2  # seconds for what changed up to the last call to be heard of
 _PORTS: Final = 20
 _DRAIN: Final = 1.0  # seconds for a collector to take what waits; the whole end may take 2
 
@@ -67,14 +71,14 @@ async def demonstration(settings: Settings, *, seed: int, rate: float) -> AsyncG
     async with AsyncExitStack() as stack:
         exporter = stack.enter_context(_exporter(settings))
         listener = stack.enter_context(_listening(exporter, settings))
-        stack.callback(exporter.close, _DRAIN)
-        organisation = _Followed(exporter, seed)
+        organisation = Organisation(seed, AGENTS, exporter.now(), behaviour=Behaviour(pace=PACE))
         server = await stack.enter_async_context(Server(organisation, clock=exporter.now))
-        await stack.enter_async_context(_living(organisation, exporter.now))
+        stack.push_async_callback(asyncio.to_thread, exporter.close, _DRAIN)
+        stack.push_async_callback(asyncio.sleep, _LAST_NEWS)
+        _follow(exporter, server)
         client = await stack.enter_async_context(httpx.AsyncClient(base_url=server.url, trust_env=False))
-        await stack.enter_async_context(
-            _dialling(Dialer(exporter.instrument(client), organisation.agent_ids, seed, rate))
-        )
+        dialer = Dialer(exporter.instrument(client), organisation.agent_ids, seed, rate)
+        await stack.enter_async_context(_dialling(dialer, exporter))
         notices = (*_moved(settings, listener), *_collected(presets.environment(settings.preset)))
         yield Demonstration(exporter, organisation, listener.url, server.url, notices)
 
@@ -86,8 +90,7 @@ async def simulation(address: Address, *, seed: int, agents: int) -> AsyncGenera
     Raises:
         ListenError: The address can't be had.
     """
-    organisation = Organisation(seed, agents, started=time())
-    async with Server(organisation, *address) as server, _living(organisation, time):
+    async with Server(Organisation(seed, agents, started=time()), *address) as server:
         yield server
 
 
@@ -158,63 +161,32 @@ def _listener(exporter: Exporter, settings: Settings) -> Listener:
         raise
 
 
-class _Followed(Organisation):
-    """An organisation that tells an exporter each agent's state, and each change of it with the server's time.
-
-    Each change is returned by exactly one `advance`, to the server or to us: so it is told there.
-    """
-
-    def __init__(self, exporter: Exporter, seed: int) -> None:
-        super().__init__(seed, AGENTS, started=exporter.now())
-        self._exporter = exporter
-        for agent_id in self.agent_ids:
-            _tell(exporter, agent_id, self.state(agent_id), self.now)
-
-    def advance(self, now: float) -> list[OrgChange]:
-        """Apply what happens before `now`, and tell it."""
-        changes = super().advance(now)
-        for change in changes:
-            _tell(self._exporter, change.agent_id, change.state, change.at)
-        return changes
-
-
-def _tell(exporter: Exporter, agent_id: str, state: AgentState, since: float) -> None:
-    exporter.agent_state(
-        agent_id,
-        presence=state.presence,
-        routing_status=state.routing_status,
-        on_call=state.on_call,
-        wrap_up=state.wrap_up,
-        station=state.station,
-        out_of_office=state.out_of_office,
-        since=since,
+def _follow(exporter: Exporter, server: Server) -> None:
+    """Follow all agents; each call names its own, so no token has to be asked about."""
+    exporter.follow_agents(
+        region=server.url,
+        agent_ids=server.organisation.agent_ids,
+        client_id=CLIENT_ID,
+        client_secret=CLIENT_SECRET,
+        resolve_token_users=False,
     )
 
 
 @asynccontextmanager
-async def _dialling(dialer: Dialer) -> AsyncGenerator[None]:
-    """Place calls; at the end, wait for those under way."""
+async def _dialling(dialer: Dialer, exporter: Exporter) -> AsyncGenerator[None]:
+    """Place calls once the agents' states are known; at the end, wait for the calls under way."""
     end = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(dialer.run(end))
+        tasks.create_task(_dial(dialer, exporter, end))
         yield
         end.set()
 
 
-@asynccontextmanager
-async def _living(organisation: Organisation, clock: Callable[[], float]) -> AsyncGenerator[None]:
-    """Let time pass in an organisation, whether or not anybody calls; up to now at the end."""
-    async with asyncio.TaskGroup() as tasks:
-        passing = tasks.create_task(_passing(organisation, clock))
-        yield
-        passing.cancel()
-    organisation.advance(clock())
-
-
-async def _passing(organisation: Organisation, clock: Callable[[], float]) -> None:
-    while True:
-        organisation.advance(clock())
-        await asyncio.sleep(_LOOK)
+async def _dial(dialer: Dialer, exporter: Exporter, end: asyncio.Event) -> None:
+    while not feed_health(exporter.aggregate.snapshot()).is_up:
+        if await is_over(end, _LOOK):
+            return
+    await dialer.run(end)
 
 
 def _moved(settings: Settings, listener: Listener) -> Iterator[str]:

@@ -17,10 +17,11 @@ from rich.text import Text
 
 from call_initiation.aggregate import View
 from call_initiation.correlation import Cell, Correlation, correlate, ledgers, percent, sentence
+from call_initiation.health import feed_health, feed_line
 
 _CODE_WIDTH: Final = 28
 _GAP: Final = 2  # between columns
-_OTHER_LINES: Final = 13  # of the live picture, besides codes and links
+_OTHER_LINES: Final = 15  # of the live picture, besides codes and links
 _TOP_STATES: Final = 8
 _TOP_CODES: Final = 2
 _OFTEN: Final = 0.5
@@ -44,16 +45,19 @@ class Scene:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the picture's parts."""
-        found, elapsed = correlate(self.snapshot()), self.elapsed()
+        view, elapsed = self.snapshot(), self.elapsed()
+        found = correlate(view)
         yield _title(elapsed, self.lasts)
         if self.lasts is not None:
             yield Padding(ProgressBar(total=self.lasts, completed=min(elapsed, self.lasts)), (0, 1, 0, 0))
         yield _sums(found)
+        if health := feed_line(feed_health(view)):
+            yield Text(health, "dim")
         if found.total:
             height = (options.height or console.height) - _OTHER_LINES - len(self.links)
             yield _table(found, options.max_width, max(1, height))
         else:
-            yield Text("\nA call shows up once it has settled.\n", "dim")
+            yield Text("\nCalls begin once the agents' states are known; each shows up once it has settled.\n", "dim")
         yield Text("\n".join(self.links), "dim", overflow="fold")
 
 
@@ -61,14 +65,16 @@ def line(view: View, elapsed: float) -> str:
     """Return how things stand, as one line."""
     found = correlate(view)
     most = f"; most telling: {_told(found.strongest)}" if found.strongest else ""
-    return f"{clock(elapsed)} {_sums(found).plain}{most}"
+    health = feed_line(feed_health(view))
+    return f"{clock(elapsed)} {_sums(found).plain}{most}" + (f"; {health}" if health else "")
 
 
 def summary(view: View, elapsed: float) -> RenderableType:
-    """Return what was seen, where to look next, and that nothing was lost; about one screen."""
+    """Return what was seen, where to look next, how the feed did, and that nothing was lost; about one screen."""
     found = correlate(view)
     opening = f"Seen in {clock(elapsed)}: {_sums(found).plain}."
-    accounts = "\n".join(sentence(stage, ledger) for stage, ledger in ledgers(view).items())
+    health = feed_line(feed_health(view))
+    accounts = "\n".join([*([health] if health else []), *(sentence(*account) for account in ledgers(view).items())])
     parts: list[RenderableType] = [Text(opening, "bold")]
     if found.codes:
         parts.append(_top_codes(found))

@@ -61,7 +61,7 @@ def ended(process: subprocess.Popen[str], began: float) -> tuple[int, str, str]:
 
 def test_it_shows_refusals_by_agent_state_and_ends_by_itself(engine: Callable[[str], Path]) -> None:
     """While it runs, its metrics parse, have exemplars and pass Prometheus's linter; then comes the summary."""
-    with demo("--for", "3s", "--rate", "100", "--settle", "0.2s", FORCE_COLOR="1") as process:
+    with demo("--for", "6s", "--rate", "100", "--settle", "0.2s", FORCE_COLOR="1") as process:
         began = monotonic()
         url = line_with(process, "metrics").split()[1]
         families: dict[str, float] = {}
@@ -77,8 +77,9 @@ def test_it_shows_refusals_by_agent_state_and_ends_by_itself(engine: Callable[[s
     assert (0, b"", b"") == (linted.returncode, linted.stdout, linted.stderr)
     assert families["call_initiation_duration_seconds"] > 0
     assert (0, "") == (status, err)
-    assert re.search(r"^Seen in 00:03: \d+ attempts, \d+ accepted, \d+ refused \(\d+%\)\.$", out, re.MULTILINE)
+    assert re.search(r"^Seen in 00:06: \d+ attempts, \d+ accepted, \d+ refused \(\d+%\)\.$", out, re.MULTILINE)
     assert re.search(r"^ (busy|away|on_call) +\d+ +100% +INVALID_AGENT_STATE \d+", out, re.MULTILINE)
+    assert re.search(r"^feed up, [\d,]+ events, lag p95 ≤ [\d.]+ s; states known \d+%, stale", out, re.MULTILINE)
     assert re.search(r"^attempts: (\d+) recorded = \1 exported \+ 0 pending \+ 0 dropped$", out, re.MULTILINE)
     assert "\x1b" not in out
 
@@ -98,7 +99,7 @@ def test_a_collector_that_never_answers_holds_up_no_end() -> None:
     """What it did not take is counted as dropped."""
     with black_hole() as port, demo(OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}") as process:
         notice = line_with(process, "OTLP")
-        line_with(process, "00:05 ")
+        line_with(process, "00:10 ")
         process.send_signal(signal.SIGTERM)
         status, out, _ = ended(process, monotonic())
     assert f"OTLP: traces go to 127.0.0.1:{port} too." == notice.strip()

@@ -1,0 +1,86 @@
+"""The demonstration's tags against the truth, call by call: a feed over real sockets, a ledger that knows better."""
+
+import asyncio
+import os
+import sys
+from collections import Counter
+from time import time
+from typing import Any
+
+import pytest
+
+from call_initiation.events import StateLabel
+from call_initiation.service import Demonstration, demonstration
+from call_initiation.settings import load
+from call_initiation.simulator.org import LedgerEntry
+from collector import Collector, attributes
+
+REFUSED = 1_000
+TAG = "call_initiation.agent."
+CORRELATION_ID = "call_initiation.correlation_id"
+PATIENCE = 90.0
+ROUNDING = 1e-6
+
+HEARING = 1.0
+"""Seconds that the beginning of a call may take to be heard of: it carries no time, so it counts from then on."""
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take what names a collector from the environment."""
+    for key in [key for key in os.environ if key.startswith("OTEL_")]:
+        monkeypatch.delenv(key)
+
+
+async def demonstrated() -> Demonstration:
+    """Run a demonstration until so many calls were refused, and return it after its end."""
+    chosen = load(flags={"metrics_listen": "127.0.0.1:0"})
+    async with demonstration(chosen, seed=1, rate=100) as running, asyncio.timeout(PATIENCE):
+        while sum(entry.fault is not None for entry in running.organisation.ledger) < REFUSED:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.1)
+    return running
+
+
+def said(tags: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what the tags say of an agent: the word, then its parts."""
+    parts = ("state", "presence", "routing_status", "on_call", "wrap_up", "station")
+    return tuple(tags.get(TAG + part) for part in parts)
+
+
+def truth(entry: LedgerEntry) -> tuple[Any, ...]:
+    """Return what the ledger says of it."""
+    state = entry.state
+    return (entry.label, state.presence, state.routing_status, state.on_call, state.wrap_up, state.station)
+
+
+def verdict(tags: dict[str, Any], entry: LedgerEntry, sent: float) -> str:
+    """Say how a refused call's tags and its entry compare."""
+    if said(tags) == truth(entry):
+        return "the same"
+    if tags[f"{TAG}state.certainty"] != "known":
+        return "not claimed to be known" if tags[f"{TAG}state"] == StateLabel.UNKNOWN else "guessed"
+    changed = entry.state.since or 0.0
+    if sent - ROUNDING <= changed < entry.received_at:
+        return "changed in flight"
+    is_beginning = bool(entry.state.on_call) and not tags[f"{TAG}on_call"]
+    return "a call had just begun" if is_beginning and sent - changed < HEARING else "wrong"
+
+
+@pytest.mark.timeout(PATIENCE + 60)
+def test_every_refused_call_has_the_true_state_of_its_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every part of it, unless it changed between the send and the judgement, or isn't claimed to be known."""
+    with Collector() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        ended = asyncio.run(demonstrated())
+        ahead = time() - ended.exporter.now()
+        spans = [(attributes(span.attributes), span.start_time_unix_nano / 1e9 - ahead) for span in collector.spans()]
+    refused = {entry.correlation_id: entry for entry in ended.organisation.ledger if entry.fault is not None}
+    found = {tags[CORRELATION_ID]: (tags, sent) for tags, sent in spans if CORRELATION_ID in tags}
+    assert refused.keys() == found.keys()
+    verdicts = Counter(verdict(tags, refused[one], sent) for one, (tags, sent) in found.items())
+    sys.stderr.write(f"{dict(verdicts)}\n")
+    assert (0, 0) == (verdicts["wrong"], verdicts["guessed"])
+    assert verdicts["a call had just begun"] <= len(refused) / 100
+    assert verdicts["the same"] > len(refused) / 2
+    named = [(tags, refused[one]) for one, (tags, _) in found.items() if refused[one].agent_id is not None]
+    assert [entry.agent_id for _, entry in named] == [tags[f"{TAG}id"] for tags, _ in named]
