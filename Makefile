@@ -12,6 +12,9 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 # Programs that the tests drive, each with the Debian package that has it.
 ENGINES := promtool=prometheus prometheus=prometheus amtool=prometheus-alertmanager \
 	prometheus-alertmanager=prometheus-alertmanager redis-server=redis-server
+# The official Genesys SDKs, which place calls through the gateway: only where CI=true, for they are large.
+SDKS := $(if $(filter true,$(CI)),.engines/sdk/.done .engines/jssdk/.done)
+JAVASCRIPT_SDK := purecloud-platform-client-v2@262.0.0
 # Scripts that make committed files, each with --check.
 GENERATORS := $(wildcard docs/build.py dashboards/build.py)
 # How many tests run side by side.
@@ -28,7 +31,7 @@ help:  ## list the commands
 demo: $(VENV)/.demo  ## install what the program needs, and show it on loopback; FOR=60s ends it, ARGS=… adds options
 	@$(BIN)/call-initiation-exporter demo $(if $(FOR),--for $(FOR)) $(ARGS)
 
-test: $(VENV)/.dev engines  ## install what the tests need, and run them; ARGS=… goes to pytest
+test: $(VENV)/.dev engines $(SDKS)  ## install what the tests need, and run them; ARGS=… goes to pytest
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev  ## linters, type checkers, layers, generated files, Dockerfile
@@ -50,7 +53,7 @@ wheel: $(VENV)/.dev  ## build dist/*.whl
 	@rm -rf dist
 	@$(BIN)/python -m pip --quiet wheel --no-deps --no-build-isolation --wheel-dir dist .
 
-test-wheel: wheel $(WHEEL_VENV)/.dev engines  ## run the tests against the built wheel, with coverage
+test-wheel: wheel $(WHEEL_VENV)/.dev engines $(SDKS)  ## run the tests against the built wheel, with coverage
 	@$(WHEEL_VENV)/bin/python $(PIP_INSTALL) --force-reinstall --no-deps dist/*.whl
 	@$(WHEEL_VENV)/bin/pytest -n $(JOBS) --dist loadfile --cov=call_initiation \
 		$(if $(filter 1,$(COVERAGE)),--cov-fail-under=100) $(ARGS)
@@ -58,6 +61,7 @@ test-wheel: wheel $(WHEEL_VENV)/.dev engines  ## run the tests against the built
 lock: $(BIN)/uv  ## resolve requirements/*.txt anew from pyproject.toml; UPGRADE=1 takes the newest releases
 	@$(LOCK) pyproject.toml --extra service --group dev --output-file requirements/dev.txt
 	@$(LOCK) pyproject.toml --extra service --constraint requirements/dev.txt --output-file requirements/runtime.txt
+	@$(LOCK) --group sdk --output-file requirements/sdk.txt
 	@$(LOCK) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
 
 engines:  ## install the programs that the tests drive (Debian packages), where that is allowed
@@ -65,11 +69,13 @@ engines:  ## install the programs that the tests drive (Debian packages), where 
 	for engine in $(ENGINES); do command -v $${engine%=*} >/dev/null || missing="$$missing $${engine#*=}"; done; \
 	test -z "$$missing" || { $(call apt-get-install,$$missing); } || true
 
+sdks: .engines/sdk/.done .engines/jssdk/.done  ## install the official Genesys SDKs into .engines/ (240 MB), for the tests that drive them
+
 clean:  ## remove all that make has made
-	@rm -rf $(VENV) $(WHEEL_VENV) dist build .coverage .coverage.* .hypothesis .*_cache
+	@rm -rf $(VENV) $(WHEEL_VENV) .engines dist build .coverage .coverage.* .hypothesis .*_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test check bench docs wheel test-wheel lock engines clean
+.PHONY: help demo test check bench docs wheel test-wheel lock engines sdks clean
 
 # $(call apt-get-install,PACKAGES) fails with the command to run where we aren't root and sudo would ask.
 apt-get-install = if test "$$(id -u)" = 0; then as=; else as='sudo -n'; fi; \
@@ -113,4 +119,16 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/pip
 $(WHEEL_VENV)/.dev: requirements/dev.txt | $(WHEEL_VENV)/bin/pip
 	@echo 'installing the tests into $(WHEEL_VENV)'
 	@$(WHEEL_VENV)/bin/python $(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.engines/sdk/.done: requirements/sdk.txt
+	@echo 'installing the official Python SDK into .engines/sdk'
+	$(call make-venv,.engines/sdk)
+	@.engines/sdk/bin/python $(PIP_INSTALL) --require-hashes -r requirements/sdk.txt
+	@touch $@
+
+.engines/jssdk/.done:
+	@echo 'installing the official JavaScript SDK into .engines/jssdk'
+	@command -v npm >/dev/null || { $(call apt-get-install,nodejs npm); }
+	@mkdir -p .engines/jssdk && npm install --prefix .engines/jssdk --no-save --no-audit --no-fund --silent $(JAVASCRIPT_SDK)
 	@touch $@

@@ -41,7 +41,7 @@ def _interpreter(language: str) -> list[str]:
     own = {"py": ENGINES / "sdk" / "bin" / "python", "js": ENGINES / "jssdk" / "node_modules"}[language]
     if not own.exists():
         give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        give_up(f"the SDK for {language} isn't installed: `make engines` does it")
+        give_up(f"the SDK for {language} isn't installed: `make sdks` does it")
     return [str(own)] if language == "py" else ["node"]
 
 
