@@ -107,3 +107,45 @@ def _fenced(language: str) -> list[str]:
 
 def _untexted(query: str) -> str:
     return re.sub(r'"[^"]*"', '""', query)
+
+
+def sql(query: str) -> str:
+    """Return a query that joins as SQLite would have it: the same clauses in another order, facets as columns."""
+    found = re.match(r"FROM (\w+) JOIN \(", query)
+    if found is None:
+        return _clauses(query)
+    end = _closing(query, found.end())
+    condition, _, rest = query[end + 1 :].partition(" SELECT ")
+    return _clauses(f"FROM {found[1]} JOIN ({sql(query[found.end() : end])}){condition} SELECT {rest}")
+
+
+def _clauses(query: str) -> str:
+    """Turn one level of `FROM … SELECT … WHERE … FACET … LIMIT …`; what is in parentheses is left alone."""
+    source, what, where, facet = _parts(query)
+    what = re.sub(r"AS '([^']*)'", r'AS "\1"', what).replace("latest(", "max(")
+    grouped = [each.split(" AS ")[0] for each in facet.split(", ")]
+    made = f"SELECT {what}, {facet} FROM {source} WHERE {where} GROUP BY {', '.join(grouped)}"  # noqa: S608 - a committed query
+    return made.replace("sum(call_initiation.attempts)", "sum(value)").replace("service.name IN ({{service}})", "true")
+
+
+def _parts(query: str) -> tuple[str, ...]:
+    """Return the contents of the four clauses, which stand at depth 0."""
+    contents: list[list[str]] = [[], [], [], [], []]
+    depth, at = 0, -1
+    for word in re.findall(r"\(|\)|[^\s()]+|\s+", query):
+        depth += (word == "(") - (word == ")")
+        clauses = ("FROM", "SELECT", "WHERE", "FACET", "LIMIT")
+        if depth == 0 and word in clauses:
+            at = clauses.index(word)
+        else:
+            contents[at].append(word)
+    return tuple("".join(words).strip() for words in contents[:4])
+
+
+def _closing(text: str, at: int) -> int:
+    """Return where the parenthesis ends that was opened before `at`."""
+    depth = 1
+    while depth:
+        depth += {"(": 1, ")": -1}.get(text[at], 0)
+        at += 1
+    return at - 1

@@ -1,9 +1,11 @@
 """What is committed for New Relic promises: made from the catalogue, and of the shape that New Relic documents."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from nrdb import (
     logql_names,
     names,
     queries,
+    sql,
     traceql_names,
     widgets,
 )
@@ -227,6 +230,32 @@ def test_what_dashboards_are_wanted_for_is_there() -> None:
         "FROM ChangeTrackingEvent, Deployment",
     ):
         assert wanted in text
+
+
+def test_the_lift_is_what_it_is_said_to_be() -> None:
+    """Put into SQL clause by clause, on counts in which one cell is planted: P(code | state) / P(code)."""
+    [query] = [query for place, query in queries() if place == "Which code belongs to which state? (lift)"]
+    counts = {
+        ("accepted", "none", "available"): (400.0, 350.0),
+        ("accepted", "none", "busy"): (50.0,),
+        ("rejected", "no.station", "available"): (25.0, 15.0),
+        ("rejected", "no.station", "busy"): (5.0,),
+        ("rejected", "agent.busy", "available"): (10.0,),
+        ("rejected", "agent.busy", "busy"): (45.0, 50.0, 50.0),
+    }
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.execute("CREATE TABLE Metric (outcome, error_code, agent_state, value REAL)")
+        rows = [(*labels, value) for labels, values in counts.items() for value in values]
+        database.executemany("INSERT INTO Metric VALUES (?, ?, ?, ?)", rows)
+        found = {(code, state): shown for *shown, code, state in database.execute(sql(query))}
+    total = {labels: sum(values) for labels, values in counts.items()}
+    every = sum(total.values())
+    for (outcome, code, state), refused in total.items():
+        if outcome == "rejected":
+            tried = sum(count for labels, count in total.items() if labels[2] == state)
+            of_code = sum(count for labels, count in total.items() if labels[1] == code)
+            assert [pytest.approx(refused / tried / (of_code / every)), refused, tried] == found.pop((code, state))
+    assert {} == found
 
 
 # -- the conditions ---------------------------------------------------------------------------------------------------

@@ -1,17 +1,20 @@
 """What presets promise: data by name, the operator's variables first, and a key that nothing shows."""
 
+import io
 import logging
 import os
 import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from opentelemetry.sdk.metrics.export import AggregationTemporality
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import AggregationTemporality, ConsoleMetricExporter
 
-from call_initiation import Exporter, collector, presets
+from call_initiation import Exporter, catalogue, collector, presets
 from call_initiation.collector import Signal
 from call_initiation.errors import SettingsError
 from collector import Answer, Collector
@@ -136,3 +139,23 @@ def test_nothing_shows_the_key_whatever_new_relic_answers(
     assert sink.requests
     assert before == dict(os.environ)
     assert KEY not in shown + caplog.text + "".join(map(repr, sink.raw))
+
+
+def test_exponential_buckets_are_kept_where_metrics_are_exported_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By OTLP, or by an exporter that is handed over; where they aren't exported, nobody minds the variable."""
+    key = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
+
+    def has_powers(**options: Any) -> bool:
+        with Exporter(**options) as exporter:
+            exporter.aggregate.observe(catalogue.FEED_EVENT_LAG, (), 1.0)
+            [family] = [family for family in exporter.aggregate.snapshot() if family.distributions]
+            return family.distributions[()].powers is not None
+
+    monkeypatch.setenv(key, "no such histogram")
+    assert not has_powers()
+    assert not has_powers(meter_provider=MeterProvider(shutdown_on_exit=False))
+    with pytest.raises(SettingsError, match=key):
+        Exporter(metric_exporter=ConsoleMetricExporter(out=io.StringIO()))
+    monkeypatch.setenv(key, "base2_exponential_bucket_histogram")
+    assert not has_powers()
+    assert has_powers(metric_exporter=ConsoleMetricExporter(out=io.StringIO()))

@@ -111,7 +111,8 @@ class Exporter:
         _check(settle=settle, capacity=capacity)
         self.registry = registry or CollectorRegistry()
         self._environment = presets.environment(preset)
-        self.aggregate = Aggregate(is_exponential=collector.is_exponential(self._environment))
+        is_exported = meter_provider is None and collector.metrics(metric_exporter, self._environment) is not None
+        self.aggregate = Aggregate(is_exponential=is_exported and collector.is_exponential(self._environment))
         self.agents = Agents()
         self._states_shown: set[StateLabel] = set()
         self._offset_ns = timeline.start(time_ns, perf_counter_ns)
