@@ -158,7 +158,7 @@ REFUSING: Final = (
 OURSELVES: Final = (
     Alert(
         "CallInitiationExporterDown",
-        f"up == 0\nand on (job, instance) last_over_time({BUILD_INFO.prometheus_name}[1h])",
+        f"up == 0\nand on (job, instance) last_over_time({BUILD_INFO.prometheus_name}[1d])",
         "5m",
         "critical",
         "An exporter doesn't answer",

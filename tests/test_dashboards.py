@@ -182,6 +182,20 @@ def test_ratios_are_not_stacked(board: dict[str, Any]) -> None:
 
 
 @each_board
+def test_grafana_knows_units_reducers_and_transformations(board: dict[str, Any]) -> None:
+    """The registries of `@grafana/data`, kept as data; one transformation is in Grafana's core and in no library."""
+    known = json.loads((ROOT / "tests" / "data" / "grafana.json").read_text(encoding="utf-8"))
+    for panel in panels(board):
+        options = panel.get("options", {})
+        calculations = {*options.get("reduceOptions", {}).get("calcs", ()), *options.get("legend", {}).get("calcs", ())}
+        transformations = {transformation["id"] for transformation in panel.get("transformations", ())}
+        assert calculations <= set(known["reducers"]), panel["title"]
+        assert transformations <= {*known["transformations"], "extractFields"}, panel["title"]
+        if panel["type"] != "text":
+            assert panel["fieldConfig"]["defaults"]["unit"] in known["units"], panel["title"]
+
+
+@each_board
 def test_every_target_names_its_data_source(board: dict[str, Any]) -> None:
     """Through a variable, and the same as its panel's; names of targets don't repeat."""
     for panel in panels(board):

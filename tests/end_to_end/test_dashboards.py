@@ -57,8 +57,8 @@ from servers import Cut, Received, Server, answer
 from watching import Prometheus, alertmanager, paged, prometheus, quickened, until
 
 AGENTS = 400
-FOLLOWED = 40
-ATTEMPTED = 1_800
+FOLLOWED = 20
+ATTEMPTED = 1_600
 AT_ONCE = 12
 PLANTED = (INVALID_AGENT_STATE, StateLabel.MEETING)
 BEHAVIOUR = replace(
@@ -71,7 +71,7 @@ BEHAVIOUR = replace(
     pace=30.0,
 )
 SOON = 20.0
-ENOUGH = 5
+ENOUGH = 10
 """Refusals that must be met, or expected, in a cell before its lift says much."""
 
 BUDGET_LEFT = "job:call_initiation_budget_left:ratio30d"
@@ -213,7 +213,7 @@ async def _dial(exporter: Exporter, url: str, agent_ids: list[str]) -> None:
 def _besides(exporter: Exporter, sink: Collector, url: str, agent: str) -> None:
     """Let happen what else a panel may show, over a few scrapes."""
     pause = Event()
-    for number in range(8):
+    for number in range(5):
         for fault in (_unfit, lambda _: [answer(503)], lambda _: [Cut.RESET]):
             with Server(fault) as server:
                 _call(exporter, server.url, agent)
@@ -308,9 +308,9 @@ def test_the_planted_effect_stands_out(observed: Observed) -> None:
     assert PLANTED == max((cell for cell in lifts if cells[cell].refusals >= ENOUGH), key=lifts.__getitem__)
     assert lifts[PLANTED] > 4
     assert phis[PLANTED] > 0.5
-    assert len(others) > 4
-    assert all(0.3 < lift < 2.2 for lift in others.values()), others
-    assert all(abs(phi) < 0.15 for cell, phi in phis.items() if cell != PLANTED), phis
+    assert len(others) >= 3
+    assert all(0.15 < lift < 2.5 for lift in others.values()), others
+    assert all(abs(phi) < 0.25 for cell, phi in phis.items() if cell != PLANTED), phis
 
 
 def test_prometheus_and_the_exporters_own_page_say_the_same(observed: Observed) -> None:
