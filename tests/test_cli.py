@@ -32,7 +32,8 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(key)
     for key in ("DISPLAY", "WAYLAND_DISPLAY", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(key, raising=False)
-    monkeypatch.delenv("NEW_RELIC_LICENSE_KEY", raising=False)
+    for key in ("NEW_RELIC_LICENSE_KEY", "NEW_RELIC_LICENSE_KEY_FILE"):
+        monkeypatch.delenv(key, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
 
 
@@ -113,6 +114,10 @@ def test_each_command_has_help(run: Run, command: str) -> None:
         ("demo --settle 2m", "--settle: found '2m', expected a duration up to 60s"),
         ("demo --log-level loud", "--log-level: found 'loud', expected debug, info, warning or error"),
         ("demo --preset nr", "--preset: found 'nr', expected newrelic-us, newrelic-eu or newrelic-fedramp"),
+        (
+            "demo --preset newrelic-us",
+            "NEW_RELIC_LICENSE_KEY: found nothing, expected a value, or a file's path in NEW_RELIC_LICENSE_KEY_FILE",
+        ),
         (
             "demo --config /nope",
             "--config /nope: found what can't be read (no such file or directory), expected a TOML file",

@@ -264,9 +264,8 @@ def test_the_lift_is_what_it_is_said_to_be() -> None:
 @each_condition
 def test_a_condition_has_new_relics_shape(condition: dict[str, Any]) -> None:
     """Static or baseline, one term, a signal, and a runbook that is there."""
-    assert condition["type"] in {"STATIC", "BASELINE"}
-    assert (condition["type"] == "BASELINE") == ("baselineDirection" in condition)
-    assert "SINGLE_VALUE" == condition["valueFunction"]
+    of_type = {"BASELINE": ("UPPER_ONLY", None), "STATIC": (None, "SINGLE_VALUE")}[condition["type"]]
+    assert of_type == (condition.get("baselineDirection"), condition.get("valueFunction"))
     [term] = condition["terms"]
     assert {"priority", "operator", "threshold", "thresholdDuration", "thresholdOccurrences"} == set(term)
     assert term["priority"] in {"CRITICAL", "WARNING"}

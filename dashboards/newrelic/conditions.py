@@ -54,15 +54,14 @@ class Condition:
 
 def rendered(condition: Condition, runbooks: str) -> dict[str, Any]:
     """Return a condition as New Relic's API takes it."""
-    baseline = {"baselineDirection": "UPPER_ONLY"} if condition.is_baseline else {}
+    of_type = {"baselineDirection": "UPPER_ONLY"} if condition.is_baseline else {"valueFunction": "SINGLE_VALUE"}
     expiration = {} if condition.silence is None else {"expiration": _expiration(condition.silence)}
     return {
         "name": condition.name,
         "description": condition.description,
         "type": "BASELINE" if condition.is_baseline else "STATIC",
-        **baseline,
+        **of_type,
         "nrql": {"query": condition.query},
-        "valueFunction": "SINGLE_VALUE",
         "terms": [
             {
                 "priority": condition.priority,
