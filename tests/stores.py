@@ -1,7 +1,6 @@
 """A real Redis, and several exporters in one event loop that share it; each with a clock of its own."""
 
 import asyncio
-import os
 import signal
 import subprocess
 from bisect import bisect_left
@@ -68,18 +67,18 @@ class RedisServer:
 
     def kill(self) -> None:
         """Kill it, and all that it holds."""
-        os.kill(self._process.pid, signal.SIGCONT)
+        self._process.send_signal(signal.SIGCONT)
         self._process.kill()
         self._process.wait()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Let it do nothing for a while: its connections stay open."""
-        os.kill(self._process.pid, signal.SIGSTOP)
+        self._process.send_signal(signal.SIGSTOP)
         try:
             yield
         finally:
-            os.kill(self._process.pid, signal.SIGCONT)
+            self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         """End it."""

@@ -12,6 +12,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Final, assert_never, cast
 
 from call_initiation.events import AgentState, FeedChange, FeedState, Presence, RoutingStatus, StateSource
@@ -144,11 +145,17 @@ class _Part:
 
 
 class _Summary:
-    __slots__ = ("confirmed_at", "parts")
+    """One agent: its parts, and how long the feed vouches for them, by the rules of `agents`."""
+
+    __slots__ = ("_confirmed", "_until", "parts")
 
     def __init__(self) -> None:
         self.parts: dict[str, _Part] = {}
-        self.confirmed_at: float | None = None
+        self._confirmed = self._until = -inf
+
+    @property
+    def confirmed_at(self) -> float | None:
+        return self._confirmed if self._until == inf else None
 
     def take(self, at: float, state: AgentState) -> None:
         for name in _PARTS:
@@ -160,8 +167,16 @@ class _Summary:
                 self.parts[name] = _Part(value, at, state.source, at, state.source)
 
     def confirm(self, reading: Reading) -> None:
-        if reading.confirmed_at is not None:
-            self.confirmed_at = reading.confirmed_at if reading.lasts else None
+        at = reading.confirmed_at
+        if at is None or not self.parts:
+            return
+        if at >= self._until:
+            self._confirmed, self._until = at, inf
+        if not reading.lasts:
+            self.suspend(at)
+
+    def suspend(self, since: float) -> None:
+        self._until = min(self._until, since)
 
     def changes(self) -> Iterator[tuple[float, AgentState]]:
         tellings: defaultdict[tuple[float, StateSource], dict[str, Any]] = defaultdict(dict)
@@ -191,7 +206,7 @@ class Summaries:
                 summary.confirm(told)
                 return (told.agent_id,)
             case Suspension():
-                return self._suspend(tuple(self._agents) if told.agent_ids is None else told.agent_ids)
+                return self._suspend(told.since, tuple(self._agents) if told.agent_ids is None else told.agent_ids)
             case Forgotten():
                 self._agents.pop(told.agent_id, None)
                 return (told.agent_id,)
@@ -209,8 +224,8 @@ class Summaries:
     def _of(self, agent_id: str) -> _Summary:
         return self._agents.setdefault(agent_id, _Summary())
 
-    def _suspend(self, agent_ids: tuple[str, ...]) -> tuple[str, ...]:
+    def _suspend(self, since: float, agent_ids: tuple[str, ...]) -> tuple[str, ...]:
         touched = tuple(agent_id for agent_id in agent_ids if agent_id in self._agents)
         for agent_id in touched:
-            self._agents[agent_id].confirmed_at = None
+            self._agents[agent_id].suspend(since)
         return touched

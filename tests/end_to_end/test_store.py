@@ -2,11 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
+from time import time
 
 import pytest
 
-from stores import Party, RedisServer, parties, until
+from call_initiation.events import FeedChange, FeedState, Presence
+from call_initiation.feed import Door, Port
+from call_initiation.keyspace import Keyspace
+from call_initiation.recorder import Reading, StateUpdate, Told
+from call_initiation.store import Member, Rhythm
+from stores import Party, RedisServer, parties, state, until
 
 ENOUGH = 500
 """How many lookups of known states make a sample."""
@@ -17,11 +24,8 @@ Story = Callable[[list[Party]], Awaitable[None]]
 @pytest.fixture
 def redis(engine: Callable[[str], Path], tmp_path: Path) -> Iterator[RedisServer]:
     """Return a running redis-server."""
-    server = RedisServer(engine("redis-server"), tmp_path)
-    try:
+    with closing(RedisServer(engine("redis-server"), tmp_path)) as server:
         yield server
-    finally:
-        server.close()
 
 
 def say(text: str) -> None:
@@ -102,3 +106,72 @@ def test_a_store_that_hangs(redis: RedisServer) -> None:
             await asyncio.sleep(0.5)
 
     tell(redis, story)
+
+
+class Counting:
+    """A member that counts what it is told; whoever leads tells of many agents."""
+
+    def __init__(self, url: str, ids: list[str], rhythm: Rhythm) -> None:
+        self.ids = ids
+        self.told = 0
+        self.lags: list[float] = []
+        self.is_up = False
+        self.leading: Port | None = None
+        port = Port(time, self.tell, pytest.fail)
+        self._task = asyncio.create_task(Member(Keyspace(url, "many", rhythm.silence), port, self.lead, rhythm).run())
+
+    def tell(self, told: Told) -> bool:
+        """Count a word."""
+        self.told += 1
+        if isinstance(told, StateUpdate):
+            self.lags.append(time() - told.at)
+        if isinstance(told, FeedChange):
+            self.is_up = told.state is FeedState.UP
+        return True
+
+    async def lead(self, port: Port, _: Door) -> None:
+        """Tell of every agent, then wait."""
+        self.leading = port
+        for start in range(0, len(self.ids), 1_000):
+            for agent in self.ids[start : start + 1_000]:
+                assert port.tell(Reading(agent, ((time(), state(Presence.BUSY)),), time(), lasts=True))
+            await asyncio.sleep(0.05)
+        port.tell(FeedChange(state=FeedState.UP, at=time()))
+        await asyncio.Event().wait()
+
+    async def leave(self) -> None:
+        """End."""
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+
+def test_as_many_agents_as_channels_reach(redis: RedisServer) -> None:
+    """A newcomer learns them within seconds, and thousands of words a second reach everyone; `-s` shows how fast."""
+    ids = [f"00000000-0000-4000-8000-{number:012}" for number in range(19_000)]
+
+    async def told() -> None:
+        rhythm = Rhythm(lease=5.0, pulse=0.5, silence=4.0)
+        members = [Counting(redis.url, ids, rhythm) for _ in range(3)]
+        say(f"told after {await until(lambda: all(one.is_up for one in members)):.1f} s")
+        newcomer = Counting(redis.url, ids, rhythm)
+        took = await until(lambda: newcomer.is_up)
+        say(f"a newcomer learnt {newcomer.told} summaries in {took:.2f} s")
+        assert newcomer.told >= len(ids)
+        members.append(newcomer)
+        port = next(one.leading for one in members if one.leading is not None)
+        began, words = time(), 20_000
+        for start in range(0, words, 200):
+            for agent in ids[start % 19_000 : start % 19_000 + 200]:
+                assert port.tell(StateUpdate(agent, state(Presence.AWAY), time()))
+            await asyncio.sleep(0.02)
+        await until(lambda: all(len(one.lags) >= words - 1_000 for one in members))
+        lags = sorted(members[-1].lags)
+        half, most = (lags[len(lags) * share // 100] * 1e3 for share in (50, 99))
+        say(f"{words / (time() - began):.0f} words a second to each of {len(members)}, in one process with the leader")
+        say(f"lag: half within {half:.0f} ms, 99 % within {most:.0f} ms")
+        say(f"redis holds {redis.client.info('memory')['used_memory'] / 1e6:.1f} MB")
+        for one in members:
+            await one.leave()
+
+    asyncio.run(told())

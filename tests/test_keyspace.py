@@ -1,0 +1,181 @@
+"""The store's five keys: one leads, only the latest can speak, and whatever fails is an `OSError`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from call_initiation import keyspace
+from call_initiation.errors import SettingsError
+from call_initiation.keyspace import Keyspace, require_redis
+from stores import RedisServer
+
+ENTRY = {"e": "1", "n": "1", "t": "1.0", "o": "0.0", "w": "[]"}
+
+Story = Callable[[Keyspace], Awaitable[None]]
+
+
+@pytest.fixture
+def redis(engine: Callable[[str], Path], tmp_path: Path) -> Iterator[RedisServer]:
+    """Return a running redis-server."""
+    with closing(RedisServer(engine("redis-server"), tmp_path)) as server:
+        yield server
+
+
+def tell(redis: RedisServer, story: Story) -> None:
+    """Let a story happen to the keys."""
+
+    async def told() -> None:
+        keys = Keyspace(redis.url, "test", 0.5)
+        try:
+            await story(keys)
+        finally:
+            await keys.close()
+
+    asyncio.run(told())
+
+
+def gone(redis: RedisServer, key: str) -> None:
+    """Wait until a key has ended its life."""
+    while redis.client.exists(f"call-initiation:{{test}}:{key}"):
+        pass
+
+
+def test_one_leads_until_its_lease_is_over(redis: RedisServer) -> None:
+    """Who stands again while it leads gets a new epoch; each is greater than all before."""
+
+    async def story(keys: Keyspace) -> None:
+        first = await keys.elect("a", 60.0)
+        assert 0 < first
+        assert 0 == await keys.elect("b", 60.0)
+        again = await keys.elect("a", 60.0)
+        assert first < again
+        assert not await keys.renew("b", 60.0)
+        assert await keys.renew("a", 0.02)
+        await asyncio.to_thread(gone, redis, "leader")
+        second = await keys.elect("b", 60.0)
+        assert again < second
+        assert not await keys.renew("a", 60.0)
+        await keys.resign("a")
+        assert 0 == await keys.elect("c", 60.0)
+        await keys.resign("b")
+        assert second < await keys.elect("c", 60.0)
+
+    tell(redis, story)
+
+
+def test_epochs_grow_though_the_store_lost_all(redis: RedisServer) -> None:
+    """They aren't less than its clock."""
+
+    async def story(keys: Keyspace) -> None:
+        before = await keys.elect("a", 60.0)
+        redis.client.flushall()
+        assert before < await keys.elect("b", 60.0)
+
+    tell(redis, story)
+
+
+def test_only_the_latest_leader_can_speak(redis: RedisServer) -> None:
+    """What a deposed one says changes nothing, and it takes nobody's wishes."""
+
+    async def story(keys: Keyspace) -> None:
+        deposed = await keys.elect("a", 60.0)
+        assert [] == await keys.say(deposed, ENTRY, {"x": "old"})
+        await keys.resign("a")
+        epoch = await keys.elect("b", 60.0)
+        await keys.ask(["y"])
+        before = redis.contents()
+        assert None is await keys.say(deposed, ENTRY, {"x": "late"})
+        assert before == redis.contents()
+        assert ["y"] == await keys.say(epoch, ENTRY, {"x": "new", "z": "new"})
+        assert [] == await keys.say(epoch, ENTRY, {"z": ""})
+        assert (0, ["new"]) == await keys.summaries(0)
+
+    tell(redis, story)
+
+
+def test_a_new_leader_begins_without_summaries(redis: RedisServer) -> None:
+    """But the stream goes on."""
+
+    async def story(keys: Keyspace) -> None:
+        assert (0, "0-0", None) == await keys.latest()
+        first = await keys.elect("a", 60.0)
+        await keys.say(first, ENTRY, {"x": "old"})
+        second = await keys.elect("a", 60.0)
+        assert (0, []) == await keys.summaries(0)
+        epoch, position, entry = await keys.latest()
+        assert (second, ENTRY) == (epoch, entry)
+        assert [] == await keys.after(position, 0.01)
+        await keys.say(second, ENTRY, {})
+        assert [ENTRY] == [fields for _, fields in await keys.after(position, 0.0)]
+
+    tell(redis, story)
+
+
+def test_wishes_are_asked_in_handfuls(redis: RedisServer) -> None:
+    """And taken once."""
+
+    async def story(keys: Keyspace) -> None:
+        epoch = await keys.elect("a", 60.0)
+        await keys.ask([str(number) for number in range(700)])
+        taken = [await keys.say(epoch, ENTRY, {}) or [] for _ in range(3)]
+        assert [500, 200, 0] == [len(ids) for ids in taken]
+
+    tell(redis, story)
+
+
+def test_what_fails_is_an_os_error(redis: RedisServer) -> None:
+    """A server that is gone, hangs, or holds something else under our name."""
+
+    async def story(keys: Keyspace) -> None:
+        assert 0 < await keys.time()
+        with redis.paused(), pytest.raises(OSError, match="Timeout"):
+            await keys.time()
+        redis.client.set("call-initiation:{test}:words", "something else")
+        with pytest.raises(OSError, match="WRONGTYPE"):
+            await keys.after("0-0", 0.0)
+        redis.kill()
+        with pytest.raises(OSError, match="onnect"):
+            await keys.time()
+
+    tell(redis, story)
+
+
+def test_a_cancellation_is_never_swallowed(redis: RedisServer) -> None:
+    """Whenever it comes: the client waits by what may do so."""
+
+    async def ask_for_ever(keys: Keyspace) -> None:
+        while True:
+            await keys.time()
+
+    async def story(keys: Keyspace) -> None:
+        for turns in range(60):
+            asking = asyncio.create_task(ask_for_ever(keys))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            asking.cancel()
+            async with asyncio.timeout(5):
+                with pytest.raises(asyncio.CancelledError):
+                    await asking
+
+    tell(redis, story)
+
+
+@pytest.mark.parametrize("url", ["", "http://example.com", "redis://", "redis://[", "redis:/secret", "localhost:6379"])
+def test_other_urls_are_refused(url: str) -> None:
+    """And not quoted, for they may hold a password."""
+    with pytest.raises(SettingsError) as caught:
+        require_redis(url)
+    sentence = "store: found no URL of Redis or Valkey, expected redis://host:port/number, or rediss:// for TLS"
+    assert sentence == str(caught.value)
+
+
+def test_a_client_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence says where it comes from."""
+    require_redis("rediss://:password@example.com:6380/1")
+    monkeypatch.setattr(keyspace, "find_spec", lambda _: None)
+    with pytest.raises(SettingsError) as caught:
+        require_redis("redis://example.com")
+    assert "store: found no redis client, expected pip install 'call-initiation-exporter[service]'" == str(caught.value)
