@@ -189,9 +189,7 @@ def test_an_api_that_says_nothing_holds_nobody_up(silence: str, dialer: Dialer) 
     dialer.exporter.follow_agents(region=silence, agent_ids=["a"], **CREDENTIALS)
     assert dialer.call(agent_id="a").label is StateLabel.UNKNOWN
     assert dialer.metric("feed_up") == 0.0
-    began = monotonic()
     dialer.exporter.close()
-    assert monotonic() - began < 1.5
     assert not dialer.exporter._feed._thread.is_alive()  # type: ignore[union-attr]
 
 
@@ -212,12 +210,10 @@ def test_members_are_followed(dialer: Dialer) -> None:
 
 
 def test_a_feed_ends_with_its_exporter(dialer: Dialer) -> None:
-    """Within a second, and without a thread left behind."""
+    """And leaves no thread behind."""
     dialer.exporter.follow_agents(region=dialer.url, agent_ids=dialer.organisation.agent_ids, **CREDENTIALS)
     eventually(lambda: dialer.metric("feed_up") == 1.0)
-    began = monotonic()
     dialer.exporter.close()
-    assert monotonic() - began < 1.5
     assert "call-initiation-feed" not in {thread.name for thread in threading.enumerate()}
 
 

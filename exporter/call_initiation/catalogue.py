@@ -68,7 +68,7 @@ class Attribute:
 
 
 _LATENCY: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-_AGE: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
+_AGE: Final = (1.0, 15.0, 60.0, 300.0, 1800.0)
 _LAG: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 
 ATTEMPTS: Final = Metric(
@@ -77,7 +77,7 @@ ATTEMPTS: Final = Metric(
     "{attempt}",
     "Call starts by what became of them and by the agent's state strictly before the send; successes too.",
     ("endpoint", "outcome", "status_code", "error_code", "agent_state"),
-    max_series=540,
+    max_series=380,
     folds=("error_code", "agent_state", "status_code", "endpoint", "outcome"),
 )
 ERROR_CODES: Final = Metric(
@@ -86,7 +86,7 @@ ERROR_CODES: Final = Metric(
     "{code}",
     "Codes in the bodies of refusals; a body with several codes counts once for each.",
     ("error_code", "category", "agent_state"),
-    max_series=260,
+    max_series=200,
     folds=("error_code", "agent_state", "category"),
 )
 DURATION: Final = Metric(
@@ -106,7 +106,7 @@ AGENT_STATE_AGE: Final = Metric(
     "Time from the agent's last state change to the send.",
     ("outcome", "agent_state"),
     buckets=_AGE,
-    max_series=40,
+    max_series=64,
     folds=("agent_state", "outcome"),
 )
 PAYLOAD_FINDINGS: Final = Metric(
@@ -163,7 +163,7 @@ AGENT_STATE_CHANGES: Final = Metric(
     "{change}",
     "Changes of agents' states.",
     ("from_state", "to_state"),
-    max_series=120,
+    max_series=240,
     folds=("from_state", "to_state"),
 )
 FEED_UP: Final = Metric(
