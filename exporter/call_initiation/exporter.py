@@ -248,7 +248,7 @@ class Exporter:
         is_recorded = self._recorder.flush(timeout)
         return is_recorded and all(d.flush(max(0.0, deadline - monotonic())) for d in self._deliveries)
 
-    def close(self, timeout: float = 1.5) -> None:
+    def close(self, timeout: float = 1.2) -> None:
         """Record and export what `timeout` seconds suffice for; the rest is dropped and counted. Once is enough."""
         if self._is_closed:
             return
