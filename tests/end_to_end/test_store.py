@@ -3,15 +3,20 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from time import time
 
+import httpx
 import pytest
 
+from call_initiation import Exporter
 from call_initiation.events import FeedChange, FeedState, Presence
 from call_initiation.feed import Door, Port
 from call_initiation.keyspace import Keyspace
 from call_initiation.recorder import Reading, StateUpdate, Told
+from call_initiation.simulator.org import CALM, CLIENT_ID, CLIENT_SECRET, Organisation, user_token
+from call_initiation.simulator.server import Server, ServerThread
 from call_initiation.store import Member, Rhythm
 from stores import Party, RedisServer, parties, state, until
 
@@ -171,6 +176,48 @@ def test_as_many_agents_as_channels_reach(redis: RedisServer) -> None:
         say(f"{words / (time() - began):.0f} words a second to each of {len(members)}, in one process with the leader")
         say(f"lag: half within {half:.0f} ms, 99 % within {most:.0f} ms")
         say(f"redis holds {redis.client.info('memory')['used_memory'] / 1e6:.1f} MB")
+        for one in members:
+            await one.leave()
+
+    asyncio.run(told())
+
+
+def test_exporters_of_one_program_share_what_each_sees(redis: RedisServer) -> None:
+    """Each learns whose the tokens of its own calls are, and knows the other's agents too."""
+    organisation = Organisation(1, 4, started=time(), behaviour=replace(CALM, rate_limit=100_000))
+    with ServerThread(Server(organisation)) as server, Exporter(settle=0.0) as one, Exporter(settle=0.0) as other:
+        for exporter, agent in zip((one, other), organisation.agent_ids, strict=False):
+            credentials = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+            exporter.follow_agents(region=server.url, as_seen=True, store=redis.url, **credentials)
+            with exporter.instrument(httpx.Client(base_url=server.url, trust_env=False)) as client:
+                headers = {"Authorization": f"Bearer {user_token(agent)}"}
+                client.post("/api/v2/conversations/calls", json={"phoneNumber": "+33199000042"}, headers=headers)
+
+        def is_known(exporter: Exporter, agent: str) -> bool:
+            exporter.flush()
+            return exporter.agents.known(agent)
+
+        both = [(exporter, agent) for exporter in (one, other) for agent in organisation.agent_ids[:2]]
+        asyncio.run(until(lambda: all(is_known(*pair) for pair in both)))
+        assert not any(is_known(exporter, agent) for exporter in (one, other) for agent in organisation.agent_ids[2:])
+
+
+def test_fifty_who_share_have_one_leader(redis: RedisServer) -> None:
+    """And cost the store next to nothing; `-s` shows how much."""
+
+    def used() -> tuple[float, int]:
+        cpu, stats = redis.client.info("cpu"), redis.client.info("stats")
+        return cpu["used_cpu_user"] + cpu["used_cpu_sys"], stats["total_commands_processed"]
+
+    async def told() -> None:
+        members = [Counting(redis.url, ["a", "b"], Rhythm()) for _ in range(50)]
+        await until(lambda: all(one.is_up for one in members))
+        (cpu, commands), began = used(), time()
+        await asyncio.sleep(3)
+        (more_cpu, more_commands), took = used(), time() - began
+        say(f"{(more_commands - commands) / took:.0f} commands a second, {(more_cpu - cpu) / took:.1%} of a core")
+        assert 1 == sum(one.leading is not None for one in members)
+        assert all(one.is_up for one in members)
         for one in members:
             await one.leave()
 
