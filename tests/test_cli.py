@@ -78,7 +78,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 @pytest.fixture
 def listener() -> Iterator[Listener]:
     """Yield a listener of an exporter."""
-    listener = Listener(CollectorRegistry(), Aggregate().snapshot, "127.0.0.1", 0)
+    listener = Listener(CollectorRegistry(), Aggregate().snapshot, list, "127.0.0.1", 0)
     yield listener
     listener.close()
 
@@ -94,7 +94,7 @@ def test_the_help_teaches(run: Run) -> None:
     assert 0 == status
     assert "Start with `demo`" in out
     assert not [row for row in out.splitlines() if row.endswith("...") and "Usage" not in row]
-    assert {"demo", "simulate", "health"} <= set(out.split())
+    assert {"demo", "simulate", "agents", "health"} <= set(out.split())
 
 
 @pytest.mark.parametrize("command", ["demo", "simulate", "health"])
@@ -123,6 +123,7 @@ def test_each_command_has_help(run: Run, command: str) -> None:
             "--config /nope: found what can't be read (no such file or directory), expected a TOML file",
         ),
         ("simulate --listen 8900", "--listen: found '8900', expected an address to listen on, like 127.0.0.1:8900"),
+        ("agents x", "--region: found nothing, expected a region like mypurecloud.ie, or its API's https URL"),
         ("health --url ftp://x", "--url: found 'ftp://x', expected an address like http://127.0.0.1:9464"),
         ("health --url http://x:port", "--url: found 'http://x:port', expected an address like http://127.0.0.1:9464"),
     ],

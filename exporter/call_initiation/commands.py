@@ -1,6 +1,7 @@
 """The commands: what each takes, and what it says. The work is `service`'s."""
 
 import asyncio
+import json
 import os
 import sys
 import webbrowser
@@ -19,8 +20,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from call_initiation import __version__, logs, service, settings, terminal
+from call_initiation import __version__, logs, readiness, roster, service, settings, terminal
 from call_initiation.errors import SettingsError
+from call_initiation.feed import Access
+from call_initiation.follow import Following
 from call_initiation.service import Demonstration
 from call_initiation.settings import Address, Settings
 from call_initiation.sidecar import Sidecar
@@ -31,6 +34,7 @@ from call_initiation.terminal import Scene
 _REFRESHES: Final = 4  # a second
 _LINE_EVERY: Final = 5.0  # seconds
 _HEALTH_SECONDS: Final = 3.0
+_WIDE: Final = 200  # columns for what no terminal shows, so that no row is broken
 
 app = typer.Typer(
     name="call-initiation-exporter",
@@ -279,6 +283,57 @@ def _routes(running: Sidecar) -> str:
     return "\n".join([*lines, *running.notices])
 
 
+_AGENTS: Final = f"""\
+Tell whether agents can place a call now.
+
+Made for pipelines: with --ready it exits with 1 unless all of them can. It reads each agent once by the API, and
+changes nothing. The OAuth client's id and secret are in GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET, or in files that
+GENESYS_CLIENT_ID_FILE and GENESYS_CLIENT_SECRET_FILE name.
+
+\b
+An agent is ready who
+{readiness.TOLD}
+"""
+
+
+@app.command(help=_AGENTS)
+def agents(
+    agent_ids: Annotated[list[str], typer.Argument(metavar="AGENT_ID", help="Their user ids.", show_default=False)],
+    *,
+    ready: Annotated[bool, typer.Option("--ready", help="Exit with 1 unless all are ready.")] = False,
+    region: Annotated[
+        str | None,
+        typer.Option(metavar="REGION|URL", help="Where they are, like mypurecloud.ie.  [default: the upstream's]"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    config: Config = None,
+) -> None:
+    """Say how agents stand; the help is `_AGENTS`."""
+    chosen = settings.load(config)
+    Following(tuple(agent_ids))  # so that what is no id is told before anything is sent
+    standings = asyncio.run(service.standings(_access(region, chosen), agent_ids))
+    if as_json:
+        typer.echo(json.dumps(roster.document(standings), indent=2))
+    else:
+        _console(width=None if sys.stdout.isatty() else _WIDE).print(roster.table(standings))
+    if ready and not all(one.is_ready for one in standings):
+        raise typer.Exit(1)
+
+
+def _access(region: str | None, chosen: Settings) -> Access:
+    """Return how to come to the API; a URL that isn't fit may hold a password, and isn't shown."""
+    named = region or chosen.upstream
+    try:
+        url = settings.region(named) if named else None
+    except ValueError:
+        url = None
+    if url is None:
+        found = "nothing" if not named else "a URL that isn't fit" if "//" in named or "@" in named else repr(named)
+        raise SettingsError("--region", found, "a region like mypurecloud.ie, or its API's https URL")
+    secret = chosen.genesys_client_secret
+    return Access.find(url, chosen.genesys_client_id, None if secret is None else secret.get_secret_value())
+
+
 @app.command()
 def health(
     *, url: Annotated[str, typer.Option(metavar="URL", help="Where the metrics are.")] = "http://127.0.0.1:9464"
@@ -307,9 +362,9 @@ def _complaint(url: str) -> str:
     return "" if status == HTTPStatus.OK else f"it answers with status {status}"
 
 
-def _console() -> Console:
+def _console(width: int | None = None) -> Console:
     """Return a console for stdout that sends codes to a terminal only, whatever the environment says of colours."""
-    return Console(force_terminal=sys.stdout.isatty(), highlight=False)
+    return Console(force_terminal=sys.stdout.isatty(), highlight=False, width=width)
 
 
 def _has_browser(console: Console) -> bool:

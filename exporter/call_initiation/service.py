@@ -7,7 +7,7 @@ before the organisation that it hears of them from; the listener closes last, so
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from time import time
@@ -21,13 +21,19 @@ from call_initiation import collector, presets
 from call_initiation.collector import Signal
 from call_initiation.errors import ListenError
 from call_initiation.exporter import Exporter
+from call_initiation.feed import Access
+from call_initiation.genesys import GenesysApi
 from call_initiation.health import feed_health
+from call_initiation.pacing import Budget
 from call_initiation.pages import Listener
+from call_initiation.readiness import Standing, standing
 from call_initiation.settings import Address, Settings
 from call_initiation.sidecar import Sidecar, plan, sidecar
 from call_initiation.simulator.dialer import Dialer
 from call_initiation.simulator.org import CLIENT_ID, CLIENT_SECRET, Behaviour, Organisation
 from call_initiation.simulator.server import Server
+from call_initiation.tokens import Tokens
+from call_initiation.users import as_text
 
 AGENTS: Final = 500
 """How many agents the demonstration has: as many as one notification channel tells of, calls included."""
@@ -116,6 +122,20 @@ async def serving(settings: Settings) -> AsyncGenerator[Sidecar]:
             yield running
 
 
+async def standings(access: Access, agent_ids: Iterable[str]) -> list[Standing]:
+    """Read agents once, and return how each stands, in the order in which they are named.
+
+    Raises:
+        UpstreamError: They can't be read.
+    """
+    ids = list(dict.fromkeys(agent_ids))
+    async with httpx.AsyncClient(trust_env=False) as client:
+        tokens = Tokens(access.credentials, access.login_url, client)
+        api = GenesysApi(client, tokens, access.api_url, Budget())
+        users = {as_text(user.get("id")): user async for user in api.users(ids)}
+    return [standing(agent_id, users.get(agent_id)) for agent_id in ids]
+
+
 @contextmanager
 def ended_by_signals() -> Generator[asyncio.Event]:
     """Yield an event that SIGINT and SIGTERM set; they do nothing else while the event loop runs."""
@@ -152,12 +172,12 @@ def _listener(exporter: Exporter, settings: Settings) -> Listener:
     """Listen where the operator chose to; where nobody chose, on the next port that is free."""
     host, port = settings.metrics_listen
     try:
-        return Listener(exporter.registry, exporter.aggregate.snapshot, host, port)
+        return exporter.listener(host, port)
     except ListenError:
         others = () if "metrics_listen" in settings.model_fields_set else range(port + 1, port + _PORTS)
         for other in others:
             with suppress(ListenError):
-                return Listener(exporter.registry, exporter.aggregate.snapshot, host, other)
+                return exporter.listener(host, other)
         raise
 
 
