@@ -172,6 +172,13 @@ def test_a_window_beyond_the_rule_is_refused(zstd_package: str) -> None:
     assert None is decode(wire, "zstd")
 
 
+@pytest.mark.parametrize("window", range(10, 25))
+def test_windows_of_brotli_end_at_4_mebibytes(window: int) -> None:
+    """Up to the encoder's own default all are read; the two above would cost 8 and 16 MiB, and are refused."""
+    wire = brotli.compress(TEXT, lgwin=window)
+    assert (TEXT if window <= 22 else None) == decode(wire, "br")
+
+
 @pytest.mark.parametrize(
     ("name", "packages"), [("br", ("brotli", "brotlicffi")), ("zstd", ("zstandard", "backports.zstd"))]
 )

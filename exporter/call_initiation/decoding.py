@@ -22,6 +22,9 @@ _MOST_FRAMES: Final = 64
 _ZSTD_WINDOW_LOG: Final = 23
 """8 MiB, the window that a Content-Encoding may ask for at most (RFC 9659, section 3)."""
 
+_BROTLI_LARGE_WINDOW: Final = 0b1101
+"""Bits that only the first bytes of streams with a window of 8 or 16 MiB share (RFC 7932, section 9.1)."""
+
 Decoder = Callable[[bytes, int], Iterator[bytes]]
 """Encoded bytes and a limit → pieces of content, each at most about as long as the limit."""
 
@@ -81,6 +84,8 @@ def _deflate(encoded: bytes, limit: int) -> Iterator[bytes]:
 
 
 def _brotli(encoded: bytes, limit: int) -> Iterator[bytes]:
+    if encoded[0] & _BROTLI_LARGE_WINDOW == _BROTLI_LARGE_WINDOW:
+        raise ValueError  # such a window alone would cost more memory than all else that is kept of a call
     stream = _installed("brotli", "brotlicffi").Decompressor()
     # A version without this argument can't be bounded: it raises, and counts as missing.
     return (stream.process(step, output_buffer_limit=limit) for step in _steps(encoded))
