@@ -5,7 +5,6 @@ from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import replace
 from hashlib import sha256
-from html.parser import HTMLParser
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,43 +13,15 @@ from call_initiation import catalogue
 from call_initiation.aggregate import Aggregate, Family, Number, View
 from call_initiation.events import AgentAtSend, Attempt, FeedChange, FeedState, Refusal, StateLabel
 from call_initiation.landing import POLICY, render
-from samples import ACCEPTED, REFUSED
+from markup import Page
+from samples import ACCEPTED, REFUSED, STARTED_AT
 
-VOID = {"meta", "link"}
+NOW = STARTED_AT / 1e9 + 75.0
 
 
-class Page(HTMLParser):
-    """A page as its tables' rows, the text outside of them, and the elements left open."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note the element."""
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in {"td", "th"}:
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        """Close the latest element, which must be this one."""
-        assert tag == self.open.pop()
-
-    def handle_data(self, data: str) -> None:
-        """Keep the text where it stands."""
-        if {"td", "th"} & set(self.open):
-            self.rows[-1][-1] += " " + data if self.rows[-1][-1] else data
-        elif not {"style", "script"} & set(self.open):
-            self.text += data
+def rendered(view: View, *failures: Attempt) -> str:
+    """Return the page 75 seconds after the sample calls."""
+    return render(view, failures, NOW)
 
 
 def view(calls: Iterable[Attempt]) -> View:
@@ -81,7 +52,7 @@ FREE = [replace(ACCEPTED, agent=AgentAtSend(label=StateLabel.AVAILABLE))] * 20
 
 def test_the_table_has_codes_by_state() -> None:
     """With the attempts and the refusal rate of each state, and count, rate and lift of each cell."""
-    page = Page(render(view(BUSY + STATIONLESS + FREE)))
+    page = Page(rendered(view(BUSY + STATIONLESS + FREE)))
     assert [
         ["error code", "all", "no_station", "available", "busy"],
         ["attempts", "60", "10", "20", "30"],
@@ -96,7 +67,7 @@ def test_the_table_has_codes_by_state() -> None:
 
 def test_the_headline_says_where_to_look() -> None:
     """The sums, and the most telling cell."""
-    page = Page(render(view(BUSY + FREE)))
+    page = Page(rendered(view(BUSY + FREE)))
     assert "attempts50accepted20refused30refusal rate60%" in page.text
     assert "Look first at INVALID_AGENT_STATE with agents busy: 30 of their 30 attempts (100%), 1.7 times" in page.text
     assert "attempts: 60 recorded = 60 exported + 0 pending + 0 dropped" in page.text
@@ -105,13 +76,13 @@ def test_the_headline_says_where_to_look() -> None:
 
 def test_cells_of_few_attempts_are_grey_and_others_shaded_by_their_rate() -> None:
     """Thirty attempts of a state make its cells firm."""
-    page = Page(render(view(BUSY + STATIONLESS + FREE)))
+    page = Page(rendered(view(BUSY + STATIONLESS + FREE)))
     assert ["few", "s5"] == sorted(named["class"] or "" for tag, named in page.tags if tag == "td" and "class" in named)
 
 
 def test_without_calls_it_says_how_to_instrument() -> None:
     """And shows no empty table."""
-    page = Page(render(view([])))
+    page = Page(rendered(view([])))
     assert [] == page.rows
     assert "No calls yet" in page.text
     assert "exporter.instrument(httpx.Client(" in page.text
@@ -119,7 +90,7 @@ def test_without_calls_it_says_how_to_instrument() -> None:
 
 def test_where_all_is_accepted_there_is_nothing_to_look_at() -> None:
     """No cells, no first look; the outcomes stay."""
-    page = Page(render(view(FREE)))
+    page = Page(rendered(view(FREE)))
     assert [["outcome", "attempts", "share"], ["accepted", "20", "100%"]] == page.rows
     assert "Look first" not in page.text
 
@@ -129,16 +100,15 @@ def test_the_feeds_health_is_below_the_headline() -> None:
     aggregate = Aggregate()
     for event in (FeedChange(state=FeedState.DOWN, reason="dropped", at=0.0), *FREE):
         aggregate.record(event)
-    assert (
-        "State feed down, 0 events; states known 0%, stale 0%, unknown 100%." in Page(render(aggregate.snapshot())).text
-    )
-    assert "State feed" not in Page(render(view(FREE))).text
+    shown = Page(rendered(aggregate.snapshot())).text
+    assert "State feed down, 0 events; states known 0%, stale 0%, unknown 100%." in shown
+    assert "State feed" not in Page(rendered(view(FREE))).text
 
 
 @given(st.text(max_size=30), st.text(max_size=30).filter(lambda text: text not in set(StateLabel)))
 def test_nothing_from_outside_becomes_markup(code: str, state: str) -> None:
     """Whatever a code or a state is, the page has the elements that it has for a harmless one."""
-    assert Page(render(labelled("harmless", "harmless"))).tags == Page(render(labelled(code, state))).tags
+    assert Page(rendered(labelled("harmless", "harmless"))).tags == Page(rendered(labelled(code, state))).tags
 
 
 def labelled(code: str, state: str) -> View:
@@ -151,7 +121,7 @@ def labelled(code: str, state: str) -> View:
 
 def test_an_attack_is_shown_as_what_it_is() -> None:
     """The text itself, escaped."""
-    html = render(labelled("<script>alert(1)</script>", "\"><img src=x onerror='alert(1)'>"))
+    html = rendered(labelled("<script>alert(1)</script>", "\"><img src=x onerror='alert(1)'>"))
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert "<img" not in html
     assert 1 == html.count("<script>")
@@ -159,7 +129,7 @@ def test_an_attack_is_shown_as_what_it_is() -> None:
 
 def test_the_policy_allows_this_style_and_this_script_only() -> None:
     """By their digests (Content Security Policy Level 3)."""
-    html = render(view(BUSY))
+    html = rendered(view(BUSY))
     for element, directive in (("style", "style-src"), ("script", "script-src")):
         found = re.search(f"<{element}>(.*?)</{element}>", html, re.DOTALL)
         assert found
@@ -171,16 +141,16 @@ def test_the_policy_allows_this_style_and_this_script_only() -> None:
 
 def test_it_refers_to_no_other_host() -> None:
     """Links and resources stay on the listener; the empty page names an API host in its example only."""
-    page = Page(render(view(BUSY)))
+    page = Page(rendered(view(BUSY)))
     targets = [named[key] or "" for _, named in page.tags for key in ("href", "src", "action") if key in named]
     assert ["data:,", "/metrics", "/-/healthy", "/-/ready"] == targets
 
 
 def test_it_is_fit_for_keyboards_readers_and_browsers_without_scripts() -> None:
     """A language, a title, a table whose scrolling region takes the focus, headed rows and columns, a reload."""
-    page = Page(render(view(BUSY + FREE)))
+    page = Page(rendered(view(BUSY + FREE)))
     named = dict(page.tags)
-    assert ("en", "60%") == (named["html"]["lang"], render(view(BUSY + FREE)).split("<title>")[1][:3])
+    assert ("en", "60%") == (named["html"]["lang"], rendered(view(BUSY + FREE)).split("<title>")[1][:3])
     assert ("noscript", {}) in page.tags
     assert ("meta", {"http-equiv": "refresh", "content": "5"}) in page.tags
     region = next(found for tag, found in page.tags if tag == "div" and found.get("role") == "region")

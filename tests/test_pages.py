@@ -39,7 +39,7 @@ def listening(aggregate: Aggregate, address: str = "127.0.0.1", *, patience: flo
     """Return a listener on a free port."""
     registry = CollectorRegistry()
     registry.register(SnapshotCollector(aggregate.snapshot))
-    return Listener(registry, aggregate.snapshot, address, 0, patience=patience)
+    return Listener(registry, aggregate.snapshot, lambda: (REFUSED,), address, 0, patience=patience)
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_an_address_that_is_taken_is_named(aggregate: Aggregate, address: str) -
     listener = listening(aggregate, address)
     port = urlsplit(listener.url).port
     with pytest.raises(ListenError) as caught:
-        Listener(CollectorRegistry(), aggregate.snapshot, address, port or 0)
+        Listener(CollectorRegistry(), aggregate.snapshot, list, address, port or 0)
     listener.close()
     shown = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
     assert f"cannot listen on {shown}: Address already in use; free the port or choose another one" == str(caught.value)

@@ -130,10 +130,10 @@ def correlate(view: View) -> Correlation:
         refused[state] += count
     total = attempts.total()
     return Correlation(
-        outcomes=_most_first(outcomes),
+        outcomes=most_first(outcomes),
         attempts={state: attempts[state] for state in sorted(attempts, key=_place)},
         refused=dict(refused),
-        codes=_most_first(codes),
+        codes=most_first(codes),
         cells={
             (code, state): Cell(code, state, count, attempts[state], attempts[state] * codes[code] / total)
             for (code, state), count in refusals.items()
@@ -182,7 +182,7 @@ def series(view: View, metric: Metric) -> Iterator[tuple[Labels, Number]]:
             yield from family.numbers.items()
 
 
-def _most_first(counts: Counter[str]) -> dict[str, int]:
+def most_first(counts: Counter[str]) -> dict[str, int]:
     """Return counts in falling order, equal ones by name, so that a table doesn't flicker."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 

@@ -8,7 +8,7 @@ import atexit
 import logging
 import os
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from importlib import metadata
 from secrets import token_bytes
 from time import monotonic, perf_counter_ns, time_ns
@@ -16,23 +16,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, assert_never
 
 from opentelemetry import trace
-from opentelemetry._logs import LoggerProvider, LogRecord
+from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter
-from opentelemetry.sdk.metrics.export import MetricExporter, MetricsData
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace import Tracer as SdkTracer
+from opentelemetry.sdk.metrics.export import MetricExporter
 from opentelemetry.sdk.trace.export import SpanExporter
 from prometheus_client import CollectorRegistry
 
-from call_initiation import catalogue, client, collector, endpoints, otlp, presets, timeline
+from call_initiation import catalogue, client, collector, endpoints, presets, timeline
 from call_initiation.agents import Agents, label
 from call_initiation.aggregate import Aggregate, Labels
-from call_initiation.assessment import Assessor, glance
-from call_initiation.catalogue import SCOPE, Metric
-from call_initiation.delivery import Delivered, Delivery, MetricsDelivery, Passing
+from call_initiation.assessment import Assessor
+from call_initiation.catalogue import Metric
 from call_initiation.endpoints import Duplicates
 from call_initiation.errors import ListenError, SettingsError
 from call_initiation.events import (
@@ -49,13 +44,13 @@ from call_initiation.events import (
     SkewChange,
     StateLabel,
 )
-from call_initiation.meters import MeterSink
 from call_initiation.observation import UNOBSERVED, Observation, Streams, Unobserved
 from call_initiation.pages import Listener
+from call_initiation.pipelines import Pipelines
 from call_initiation.privacy import OTHER, KeyedHash, Mask
 from call_initiation.prometheus import SnapshotCollector
+from call_initiation.recent import RecentFailures
 from call_initiation.recorder import Forgotten, LegLost, Reading, Recorder, StateUpdate, Suspension, Told
-from call_initiation.tracing import Tracing
 
 if TYPE_CHECKING:
     from call_initiation.feed import FeedThread, Run
@@ -110,19 +105,24 @@ class Exporter:
     ) -> None:
         _check(settle=settle, capacity=capacity)
         self.registry = registry or CollectorRegistry()
-        self._environment = presets.environment(preset)
-        is_exported = meter_provider is None and collector.metrics(metric_exporter, self._environment) is not None
-        self.aggregate = Aggregate(is_exponential=is_exported and collector.is_exponential(self._environment))
+        environment = presets.environment(preset)
+        is_exported = meter_provider is None and collector.metrics(metric_exporter, environment) is not None
+        self.aggregate = Aggregate(is_exponential=is_exported and collector.is_exponential(environment))
         self.agents = Agents()
         self._states_shown: set[StateLabel] = set()
         self._offset_ns = timeline.start(time_ns, perf_counter_ns)
-        self._sinks: dict[str, Sink] = {"metrics": self.aggregate}
-        self._deliveries: list[Delivery[Any] | Passing[Any] | MetricsDelivery] = []
-        self._latest = otlp.LatestAttributes()
-        self._resource, self._since = Resource.create(), time_ns()
-        self._tracing = self._spans(tracer_provider, span_exporter)
-        self._events(logger_provider, log_record_exporter, presets.event_attributes(preset) | (event_attributes or {}))
-        self._metrics(meter_provider, metric_exporter)
+        self._failures = RecentFailures()
+        self._pipelines = Pipelines(self.aggregate.snapshot, environment, __version__)
+        self._tracing = self._pipelines.spans(tracer_provider, span_exporter)
+        extra = presets.event_attributes(preset) | (event_attributes or {})
+        self._pipelines.events(logger_provider, log_record_exporter, extra)
+        self._pipelines.metrics(meter_provider, metric_exporter)
+        self._deliveries = self._pipelines.deliveries
+        self._sinks: dict[str, Sink] = {
+            "metrics": self.aggregate,
+            "failures": self._failures,
+            **self._pipelines.sinks,
+        }
         self._hashes = KeyedHash(token_bytes(32))
         self._assessor = Assessor(self.agents, self._hashes, self._offset_ns, self._count_fault, Duplicates())
         self._feed: FeedThread | None = None
@@ -141,8 +141,7 @@ class Exporter:
         self._at_exit = _weakly(self, "close")
         atexit.register(self._at_exit)
         os.register_at_fork(after_in_child=_weakly(self, "_after_fork"))
-        for delivery in self._deliveries:
-            delivery.start()
+        self._pipelines.start()
         self._listener = self._listen(prometheus_address, prometheus_port)
 
     # -- for the dialer ---------------------------------------------------------------------------------------------
@@ -242,6 +241,14 @@ class Exporter:
         self._attend(self._feed)
         self._feed.start()
 
+    def listener(self, address: str, port: int) -> Listener:
+        """Serve `/metrics` and the page there, besides what `prometheus_port` asked for; the caller closes it.
+
+        Raises:
+            ListenError: The address can't be had.
+        """
+        return Listener(self.registry, self.aggregate.snapshot, self._failures.newest, address, port)
+
     def flush(self, timeout: float = 5.0) -> bool:
         """Record and export all that waits, settled or not; tell whether `timeout` seconds sufficed."""
         deadline = monotonic() + timeout
@@ -305,77 +312,12 @@ class Exporter:
 
     # -- how it is put together ---------------------------------------------------------------------------------------
 
-    def _spans(self, provider: trace.TracerProvider | None, exporter: SpanExporter | None) -> Tracing:
-        if provider is not None:
-            if not isinstance(provider, TracerProvider):
-                raise SettingsError("tracer_provider", repr(type(provider)), "a TracerProvider of opentelemetry-sdk")
-            return self._joined_spans(provider)
-        if (connect := collector.spans(exporter, self._environment)) is None:
-            return Tracing(describe=_described)
-        spans: Delivery[ReadableSpan] = self._delivery("spans", connect)
-        self._sinks["spans"] = otlp.SpanSink(spans.put, self._latest, lambda: self._resource, __version__)
-        return Tracing(TracerProvider(resource=self._resource, shutdown_on_exit=False), _described)
-
-    def _joined_spans(self, provider: TracerProvider) -> Tracing:
-        tracer = provider.get_tracer(SCOPE, __version__)
-        if not isinstance(tracer, SdkTracer):  # OTEL_SDK_DISABLED: the provider hands out tracers that do nothing
-            return Tracing(describe=_described)
-        spans: Passing[ReadableSpan] = Passing("spans", tracer.span_processor.on_end)
-        self._deliveries.append(spans)
-        self._sinks["spans"] = otlp.SpanSink(spans.put, self._latest, lambda: provider.resource, __version__)
-        return Tracing(provider, _described)
-
-    def _events(
-        self, provider: LoggerProvider | None, exporter: LogRecordExporter | None, extra: dict[str, str]
-    ) -> None:
-        if provider is not None:
-            passing: Passing[LogRecord] = Passing("events", provider.get_logger(SCOPE, __version__).emit)
-            self._deliveries.append(passing)
-            self._sinks["events"] = otlp.EventSink(passing.put, self._latest, extra)
-        elif (connect := collector.events(exporter, self._environment)) is not None:
-            scope = otlp.scope(__version__)
-            events: Delivery[ReadableLogRecord] = self._delivery("events", connect)
-            self._sinks["events"] = otlp.EventSink(
-                lambda record: events.put(otlp.readable(record, self._resource, scope)), self._latest, extra
-            )
-
-    def _metrics(self, provider: MeterProvider | None, exporter: MetricExporter | None) -> None:
-        if provider is not None:
-            self._sinks["meters"] = MeterSink(provider, __version__, self.aggregate.snapshot)
-        elif (connect := collector.metrics(exporter, self._environment)) is not None:
-            self._metrics_delivery(connect)
-
-    def _metrics_delivery(self, connect: collector.Connect[MetricsData]) -> None:
-        temporality = collector.temporality(self._environment)
-
-        def connected() -> Callable[[], Delivered]:
-            export = connect()
-            view = otlp.MetricsView(temporality, self._resource, __version__, self._since)
-
-            def exported() -> Delivered:
-                delivered = export(view.data(self.aggregate.snapshot(), time_ns())).delivered
-                if delivered is Delivered.YES:
-                    view.delivered()
-                return delivered
-
-            return exported
-
-        self._deliveries.append(MetricsDelivery(connected, collector.limits(self._environment).metrics_interval))
-
-    def _delivery(self, stage: str, connect: collector.Connect[Any]) -> Delivery[Any]:
-        limits = collector.limits(self._environment)
-        delivery: Delivery[Any] = Delivery(
-            stage, connect, capacity=limits.capacity, batch=limits.batch, interval=limits.interval
-        )
-        self._deliveries.append(delivery)
-        return delivery
-
     def _listen(self, address: str, port: int | None) -> Listener | None:
         """Serve `/metrics`; a port that is taken is a warning, for the dialer must run on."""
         if port is None:
             return None
         try:
-            return Listener(self.registry, self.aggregate.snapshot, address, port)
+            return self.listener(address, port)
         except ListenError as error:
             _logger.warning("no metrics are served: %s", error)
             return None
@@ -449,12 +391,10 @@ class Exporter:
         """In a forked child: threads, locks and counts of its own; what the parent holds is the parent's to export."""
         if self._is_closed:
             return
-        self._resource, self._since = Resource.create(), time_ns()
         self.aggregate.reset()
+        self._failures.reset()
         self._recorder.reset()
-        for delivery in self._deliveries:
-            delivery.reset()
-            delivery.start()
+        self._pipelines.reset()
         if self._feed is not None:
             # A child's feed begins with its first call: a child that places none needs no channel.
             self.agents.suspend(self.now())
@@ -463,11 +403,6 @@ class Exporter:
         if self._listener is not None:
             self._listener.abandon()
             self._listener = None
-
-
-def _described(observation: Observation) -> otlp.Attributes:
-    """Return the attributes that another instrumentation's span can be told of a call that still runs."""
-    return otlp.attributes_so_far(glance(observation))
 
 
 def _sharing(url: str) -> "Run":

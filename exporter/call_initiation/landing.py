@@ -2,22 +2,22 @@
 
 Laws: every text that came from outside (error codes above all) is escaped; the page asks no other host for anything,
 and its policy forbids it to; without JavaScript the browser reloads it, with JavaScript only the figures change, so
-that focus and scroll position stay.
+that focus, scroll position and a selection stay.
 """
 
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from hashlib import sha256
 from html import escape
 from string import Template
 from typing import Final
 
-from call_initiation import catalogue
+from call_initiation import catalogue, tables
 from call_initiation.aggregate import View
 from call_initiation.correlation import FIRM, Cell, Correlation, correlate, ledgers, percent, sentence
-from call_initiation.health import feed_health, feed_line
-
-_SHADES: Final = 5
+from call_initiation.events import Attempt
+from call_initiation.health import FeedHealth, feed_health, feed_line
+from call_initiation.recent import KEPT
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1b1f24; --dim: #59636e; --paper: #fff; --line: #d1d9e0; --link: #0756b3;
@@ -39,9 +39,10 @@ dt { color: var(--dim); } dd { margin: 0; font-size: 1.9rem; line-height: 1.2; }
 table { border-collapse: collapse; }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap;
   font-weight: normal; line-height: 1.3; }
+.texts th, .texts td { text-align: left; vertical-align: top; } .texts td:last-child { text-align: right; }
 thead th { color: var(--dim); } tbody th, thead th:first-child { text-align: left; }
 th:first-child { position: sticky; left: 0; padding-left: 0; background: var(--paper); }
-td small { display: block; color: var(--dim); }
+small { display: block; color: var(--dim); }
 .few, .few small { color: var(--dim); font-style: italic; }
 .s1 { background: rgb(var(--shade) / .07); } .s2 { background: rgb(var(--shade) / .14); }
 .s3 { background: rgb(var(--shade) / .21); } .s4 { background: rgb(var(--shade) / .28); }
@@ -59,8 +60,10 @@ async function refresh() {
     if (!answer.ok) throw new Error(answer.status);
     const next = new DOMParser().parseFromString(await answer.text(), "text/html");
     document.title = next.title;
+    const chosen = getSelection();
     for (const part of document.querySelectorAll("[data-live]"))
-      part.replaceChildren(...next.getElementById(part.id).childNodes);
+      if (chosen.isCollapsed || !chosen.containsNode(part, true))
+        part.replaceChildren(...next.getElementById(part.id).childNodes);
     silent.hidden = true;
   } catch { silent.hidden = false; }
 }
@@ -91,8 +94,12 @@ _PAGE: Final = Template("""<!DOCTYPE html>
 <p class="note">A column is the agent's state strictly before the send; a cell is how many of its attempts met the code,
 their share of the state's attempts, and the lift: how many times as often as in all attempts. 1 says that the state
 makes no difference. In grey italics: states with fewer than $firm attempts. Refused is all that was not accepted.</p>
+<h2 id="failures-title">The last failures</h2>
+<div id="failures" class="scroll" role="region" aria-labelledby="failures-title" tabindex="0" data-live>$failures</div>
+<p class="note">The last $kept attempts that were not accepted, however many were since.</p>
 <h2>Outcomes</h2>
 <div id="outcomes" data-live>$outcomes</div>
+<div id="feed" data-live>$feed</div>
 <h2>Accounts of the recorder</h2>
 <div id="accounts" data-live>$accounts</div>
 </main>
@@ -120,17 +127,20 @@ POLICY: Final = (
 """The page's Content-Security-Policy: its one style, its one script, and its own address to ask for figures."""
 
 
-def render(view: View) -> str:
-    """Return the page of a snapshot, as HTML."""
-    found = correlate(view)
+def render(view: View, failures: Sequence[Attempt], now: float) -> str:
+    """Return the page of a snapshot and the last failures, as HTML; `now` is in seconds since the epoch."""
+    found, health = correlate(view), feed_health(view)
     return _PAGE.substitute(
         title=f"{percent(found.refusal_rate)} of {found.total:,} calls refused" if found.total else "No calls yet",
         style=_STYLE,
         script=_SCRIPT,
-        headline=_headline(found, feed_line(feed_health(view))),
-        cells=_cells(found) if found.cells else "<p>None.</p>",
+        headline=_headline(found, feed_line(health)),
+        cells=tables.cells(found),
         firm=FIRM,
-        outcomes=_outcomes(found) if found.total else "<p>None.</p>",
+        failures=tables.failures(failures, now),
+        kept=KEPT,
+        outcomes=tables.outcomes(found),
+        feed=_feed(health),
         accounts="".join(f"<p>{escape(sentence(stage, ledger))}</p>" for stage, ledger in ledgers(view).items()),
         version=escape(_version(view)),
     )
@@ -158,47 +168,9 @@ def _first_look(cell: Cell) -> str:
     )
 
 
-def _cells(found: Correlation) -> str:
-    head = "".join(f'<th scope="col">{escape(state)}</th>' for state in found.attempts)
-    return (
-        f'<table><thead><tr><th scope="col">error code</th><th scope="col">all</th>{head}</tr></thead><tbody>'
-        + _row("attempts", f"{found.total:,}", (f"{count:,}" for count in found.attempts.values()))
-        + _row("refused", percent(found.refusal_rate), (percent(found.state_rate(state)) for state in found.attempts))
-        + "".join(_code_row(found, code, count) for code, count in found.codes.items())
-        + "</tbody></table>"
-    )
-
-
-def _row(name: str, total: str, figures: Iterable[str]) -> str:
-    return f'<tr><th scope="row">{name}</th><td>{total}</td>{"".join(f"<td>{figure}</td>" for figure in figures)}</tr>'
-
-
-def _code_row(found: Correlation, code: str, count: int) -> str:
-    total = f"<td>{count:,}<small>{percent(count / found.total)}</small></td>"
-    cells = "".join(_cell(found.cells.get((code, state))) for state in found.attempts)
-    return f'<tr><th scope="row"><code>{escape(code)}</code></th>{total}{cells}</tr>'
-
-
-def _cell(cell: Cell | None) -> str:
-    if cell is None:
-        return "<td></td>"
-    shade = f"s{round(cell.rate * _SHADES)}" if cell.is_firm else "few"
-    return (
-        f'<td class="{shade}">{cell.refusals:,}<small>{percent(cell.rate)} &middot; {cell.lift:.1f}&times;</small></td>'
-    )
-
-
-def _outcomes(found: Correlation) -> str:
-    return "".join(_outcome_rows(found))
-
-
-def _outcome_rows(found: Correlation) -> Iterator[str]:
-    yield '<table><thead><tr><th scope="col">outcome</th><th scope="col">attempts</th><th scope="col">share</th></tr>'
-    yield "</thead><tbody>"
-    for outcome, count in found.outcomes.items():
-        share = percent(count / found.total)
-        yield f'<tr><th scope="row">{escape(outcome)}</th><td>{count:,}</td><td>{share}</td></tr>'
-    yield "</tbody></table>"
+def _feed(health: FeedHealth) -> str:
+    """Return the feed's section; nothing where there is no feed."""
+    return "" if health.is_up is None else f"<h2>State feed</h2>{tables.feed(health)}"
 
 
 def _version(view: View) -> str:

@@ -6,13 +6,13 @@ Laws: it only ever answers GET and HEAD, and HEAD says what GET would; whoever h
 time was spent; only a few are served at once. A scraper in trouble must not become the dialer's trouble.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from socket import AF_INET, AF_INET6, SHUT_RDWR
 from socketserver import TCPServer, ThreadingMixIn
 from threading import Thread
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Final, NamedTuple, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app  # pyright: ignor
 from call_initiation import landing
 from call_initiation.aggregate import View
 from call_initiation.errors import ListenError
+from call_initiation.events import Attempt
 
 _AT_ONCE: Final = 8
 _PATIENCE: Final = 10.0
@@ -40,7 +41,8 @@ class Listener:
 
     Args:
         registry: What `/metrics` shows.
-        snapshot: What the page shows.
+        snapshot: The figures that the page shows.
+        failures: The last failures, which it shows too, the newest first.
         address: The address to listen on.
         port: The port; 0 takes any free one.
         patience: Seconds after which a client is cut.
@@ -49,10 +51,11 @@ class Listener:
         ListenError: The address can't be had.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it shows, and where
         self,
         registry: CollectorRegistry,
         snapshot: Callable[[], View],
+        failures: Callable[[], Sequence[Attempt]],
         address: str,
         port: int,
         *,
@@ -64,7 +67,7 @@ class Listener:
             self._server = _Server((address, port), patience)
         except OSError as error:
             raise ListenError(f"{host}:{port}", error.strerror or str(error)) from error
-        self._server.set_app(application(registry, snapshot, lambda: self.is_ready))
+        self._server.set_app(application(registry, snapshot, failures, lambda: self.is_ready))
         self.url = f"http://{host}:{self._server.server_port}"
         Thread(target=self._server.serve_forever, args=(_LOOK,), name="call-initiation-listener", daemon=True).start()
 
@@ -85,7 +88,10 @@ class _Answer(NamedTuple):
 
 
 def application(
-    registry: CollectorRegistry, snapshot: Callable[[], View], is_ready: Callable[[], bool]
+    registry: CollectorRegistry,
+    snapshot: Callable[[], View],
+    failures: Callable[[], Sequence[Attempt]],
+    is_ready: Callable[[], bool],
 ) -> WSGIApplication:
     """Return the WSGI application."""
     metrics = cast("WSGIApplication", make_wsgi_app(registry))
@@ -93,7 +99,7 @@ def application(
     def answer(environ: WSGIEnvironment) -> _Answer:
         match environ.get("PATH_INFO"):
             case "/":
-                return _page(landing.render(snapshot()))
+                return _page(landing.render(snapshot(), failures(), time()))
             case "/metrics":
                 return _called(metrics, environ)
             case "/-/healthy":

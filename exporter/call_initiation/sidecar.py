@@ -21,7 +21,6 @@ from call_initiation.admission import Rules
 from call_initiation.errors import SettingsError
 from call_initiation.exporter import Exporter
 from call_initiation.gateway import Gateway, Plan
-from call_initiation.pages import Listener
 from call_initiation.relay import Origin
 from call_initiation.settings import Settings
 
@@ -55,7 +54,7 @@ async def sidecar(settings: Settings, exporter: Exporter) -> AsyncGenerator[Side
         SettingsError: The upstream isn't set, or a certificate can't be used.
     """
     gateway = Gateway(plan(settings), exporter)
-    with closing(Listener(exporter.registry, exporter.aggregate.snapshot, *settings.metrics_listen)) as listener:
+    with closing(exporter.listener(*settings.metrics_listen)) as listener:
         listener.is_ready = False
         await gateway.start()
         listener.is_ready = True
