@@ -13,6 +13,7 @@ from opentelemetry.instrumentation.httpx import SyncOpenTelemetryTransport
 
 from call_initiation import AsyncObservedTransport, InstrumentError, ObservedTransport
 from call_initiation.client import Wrapper, library_of
+from call_initiation.events import Outcome
 from servers import Server, always, answer
 from twins import CALLS, DOORS, OTHER, PAYLOAD, Door, listening
 
@@ -251,6 +252,24 @@ def test_a_transport_of_no_library_is_taken_for_httpxs() -> None:
         ObservedTransport(Duck(), exporter).handle_request(httpx.Request("POST", f"http://example.com{CALLS}"))
         exporter.flush()
     assert [202] == [attempt.status_code for attempt in listed.attempts]
+
+
+@pytest.mark.parametrize(("promise", "outcome"), [(True, Outcome.CANCELLED), (False, Outcome.AMBIGUOUS)])
+def test_a_transport_may_promise_to_read_the_stream_at_the_send(promise: bool, outcome: Outcome) -> None:  # noqa: FBT001 - a parameter of pytest's
+    """Only then is a call that was given up, and whose stream wasn't read, known not to have been sent."""
+
+    class Promising(httpx.BaseTransport):
+        reads_stream_at_send = promise
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            raise KeyboardInterrupt(request.method)
+
+    exporter, listed = listening()
+    with exporter:
+        with pytest.raises(KeyboardInterrupt):
+            ObservedTransport(Promising(), exporter).handle_request(httpx.Request("POST", f"http://example.com{CALLS}"))
+        exporter.flush()
+    assert [outcome] == [attempt.outcome for attempt in listed.attempts]
 
 
 @pytest.mark.parametrize(

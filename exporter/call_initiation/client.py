@@ -3,6 +3,10 @@
 A wrapped transport gives the caller what the inner one gives: the same response object, the same exception object,
 and every attribute that we don't have ourselves. httpx and httpx2 each assert on stream classes of their own, so the
 classes are made once for each of the two, when first needed; neither is imported before the dialer does.
+
+A call that fails counts as not sent only where the inner transport is known to read a request's stream no sooner than
+it sends it: the libraries' own do; any other one may promise it by an attribute of its class,
+`reads_stream_at_send = True`.
 """
 
 import sys
@@ -141,7 +145,7 @@ def doors(library: str) -> Doors:  # noqa: C901 - small classes, which need the 
         """Wraps a sync transport: calls are observed, all else passes untouched."""
 
         def __init__(self, inner: Any, exporter: Observer) -> None:
-            are_sent = issubclass(type(inner), module.HTTPTransport)
+            are_sent = _reads_streams(inner, module.HTTPTransport)
             super().__init__(inner, exporter, Streams(sent, ReadStream, are_sent))
 
         def handle_request(self, request: Any) -> Any:
@@ -167,7 +171,7 @@ def doors(library: str) -> Doors:  # noqa: C901 - small classes, which need the 
         """Wraps an async transport: calls are observed, all else passes untouched."""
 
         def __init__(self, inner: Any, exporter: Observer) -> None:
-            are_sent = issubclass(type(inner), module.AsyncHTTPTransport)
+            are_sent = _reads_streams(inner, module.AsyncHTTPTransport)
             super().__init__(inner, exporter, Streams(async_sent, AsyncReadStream, are_sent))
 
         async def handle_async_request(self, request: Any) -> Any:
@@ -213,6 +217,12 @@ def library_of(thing: object) -> str | None:
     """Return which of the two libraries an object's class stems from; None for neither."""
     roots = (cls.__module__.partition(".")[0] for cls in type(thing).__mro__)
     return next((root for root in roots if root in _LIBRARIES and root in sys.modules), None)
+
+
+def _reads_streams(transport: object, own: type[Any]) -> bool:
+    """Tell whether a transport reads a request's stream when it sends it: the library's own does, others may say so."""
+    cls = type(transport)
+    return issubclass(cls, own) or getattr(cls, "reads_stream_at_send", False) is True
 
 
 def _wrapped(transport: Any, door: type[Any], exporter: Observer) -> Any:

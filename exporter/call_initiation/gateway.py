@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
-import httpx
-
 from call_initiation.admission import Host, Passage, Refusal, Rules
 from call_initiation.client import AsyncObservedTransport
 from call_initiation.errors import ListenError
@@ -94,7 +92,7 @@ class Gateway:
             host: Upstream(origin, deadline=plan.deadline, connect=plan.connect, idle=plan.idle)
             for host, origin in self._origins.items()
         }
-        self._transports = {host: _observed(upstream, exporter) for host, upstream in self._upstreams.items()}
+        self._transports = {host: AsyncObservedTransport(one, exporter) for host, one in self._upstreams.items()}
         self._room = asyncio.Semaphore(plan.in_flight)
         self._queued = 0
         self._fronts: set[Front] = set()
@@ -216,9 +214,3 @@ class Gateway:
             return False
         finally:
             self._queued -= 1
-
-
-def _observed(upstream: Upstream, exporter: Exporter) -> httpx.AsyncBaseTransport:
-    transport = AsyncObservedTransport(upstream, exporter)
-    transport._streams.are_sent = True  # type: ignore[attr-defined]  # noqa: SLF001 - see the first law of `relay`
-    return transport

@@ -72,7 +72,12 @@ class Upstream(httpx.AsyncBaseTransport):
         deadline: Seconds from the request to the end of its answer.
         connect: Seconds for a connection, within the deadline.
         idle: Seconds after which a connection that isn't used is closed.
+
+    Attributes:
+        reads_stream_at_send: The first law, as `client` asks for it.
     """
+
+    reads_stream_at_send: Final = True
 
     def __init__(self, origin: Origin, *, deadline: float = 30.0, connect: float = 5.0, idle: float = 10.0) -> None:
         self._origin = origin
