@@ -11,8 +11,8 @@ summaries that lie in the store are told; until then, and whenever in doubt, eve
   store's own clock is set, we and the speaker notice one after the other: in between nothing is trusted.
 * Entries are numbered. One that is missing casts doubt; one that comes twice counts once.
 * Each speaker has an epoch, greater than all before. Whoever speaks in an older one was deposed, and isn't listened to.
-* A summary knows the entry up to which it tells, so what it tells already isn't told again. It vouches from its newest
-  change on, for of the changes before it tells only the last, and not of a time before our own doubt.
+* A summary knows the entry up to which it tells, so what it tells already isn't told again. Of the changes before its
+  newest one it tells only the last: nothing is vouched for as of a time before, nor of one before our own doubt.
 * What the recorder refuses casts doubt.
 """
 
@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
-from math import inf
+from math import inf, nextafter
 from typing import Final
 
 from call_initiation.events import FeedChange, FeedState
@@ -134,7 +134,7 @@ class Hearing:
         self._shift_epoch = 0
         self._is_anew = False
         self._heard_at = -inf
-        self._doubted_at = -inf
+        self._floor = -inf
         self._deaf_until = -inf
         self._reason = ""
         self._versions: dict[str, int] = {}
@@ -176,7 +176,7 @@ class Hearing:
         if self.is_deaf:
             return
         self._stage, self._reason = _Stage.DEAF, reason
-        self._doubted_at = max(self._doubted_at, self._heard_at)
+        self._floor = max(self._floor, self._heard_at)
         self._tell_recorder(Suspension(self._heard_at))
         self._tell_recorder(FeedChange(state=FeedState.DOWN, reason=reason, at=now))
 
@@ -243,7 +243,7 @@ class Hearing:
                 self._tell(Suspension(since, agent_ids), now)
                 return agent_ids
             case StateUpdate() | Reading() | Forgotten() if not self._is_told(told.agent_id, number):
-                self._tell(told, now)
+                self._tell(self._vouched(told) if isinstance(told, Reading) else told, now)
                 return (told.agent_id,)
             case Suspension():
                 self._tell(told, now)
@@ -288,6 +288,8 @@ class Hearing:
         self._versions[told.agent_id] = number
         if self._is_anew:
             self._tell(Forgotten(told.agent_id), now)
+        # A change counts for sends after its moment, not at it.
+        self._floor = max(self._floor, *(nextafter(at, inf) for at, _ in told.changes), -inf)
         self._tell(self._vouched(told), now)
         return (told.agent_id,)
 
@@ -301,10 +303,10 @@ class Hearing:
             self._tell_feed(replace(self._feed, reason=reason, at=now), now)
 
     def _vouched(self, reading: Reading) -> Reading:
+        """Vouch for nothing before what we were told in short, or doubted."""
         if reading.confirmed_at is None:
             return reading
-        at = max(reading.confirmed_at, self._doubted_at, *(at for at, _ in reading.changes))
-        return replace(reading, confirmed_at=at)
+        return replace(reading, confirmed_at=max(reading.confirmed_at, self._floor))
 
     def _tell(self, told: Told, now: float) -> None:
         if not self.is_deaf and not self._tell_recorder(told):

@@ -5,7 +5,8 @@ else: no call, no number, no token. Moments stay on the speaker's own timeline; 
 so that their order, which may rest on a microsecond, is the speaker's.
 
 A summary tells of each part when it became what it is and when it was last told, for a change that is heard of late
-belongs before the one and after the other. It vouches for an agent if the feed does at that moment.
+belongs before the one and after the other. It vouches for an agent if the feed does at that moment, and doesn't say
+until when it was in doubt: a feed never confirms a time before a doubt that it told.
 """
 
 import json
