@@ -10,11 +10,16 @@ The processor's time of each proxy is measured, too: it says more than a rate wh
 The other two tables are of the parts: transports called directly, 16 in flight, which is why the gateway has a way to
 the API of its own; and fronts that answer by themselves, ours with all that it checks, aiohttp's without.
 
-Needs wrk and nginx (Debian packages) and, for the peers, `.engines/mitm` (a virtual environment with mitmproxy).
+Then what must not matter: a collector that takes no telemetry, beside one that does, both gateways loaded in turn; and
+answers that are bombs, which the gateway passes on unopened, and opens no further than it must for its own copy.
+
+Needs wrk and nginx (Debian packages) and, for the peers, `.engines/mitm` (a virtual environment with mitmproxy); what
+isn't there is said, and left out.
 """
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import signal
@@ -24,19 +29,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import brotli
 import httpx
 import psutil
 
 IN_FLIGHT = (1, 16, 64)
 CALLS = "/api/v2/conversations/calls"
 ROOT = Path(__file__).parents[1]
-MITMDUMP = ROOT / ".engines" / "mitm" / "bin" / "mitmdump"
+MITM = Path(".engines") / "mitm"
+MITMDUMP = ROOT / MITM / "bin" / "mitmdump"
 
 ERROR = json.dumps(
     {
@@ -52,6 +60,7 @@ ANSWER = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n"
     b"ININ-Correlation-Id: 0b9f1b3c-51c9-4a0e-a2d8-0d2f2b7e2b1a\r\nContent-Length: %d\r\n\r\n" % len(ERROR)
 ) + ERROR
+TAKEN = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n"
 
 LOAD = """
 wrk.method = "POST"
@@ -88,7 +97,10 @@ http {{
 
 
 class Api(asyncio.Protocol):
-    """Refuses every call."""
+    """Answers every request with the same bytes."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
 
     def connection_made(self, transport: Any) -> None:
         """Begin."""
@@ -101,12 +113,12 @@ class Api(asyncio.Protocol):
         length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
         if end and len(rest) >= (size := int(length[1]) if length else 0):
             self._ahead = rest[size:]
-            self._transport.write(ANSWER)
+            self._transport.write(self._answer)
 
 
-async def api(port: int) -> None:
-    """Serve the tiny API."""
-    server = await asyncio.get_running_loop().create_server(Api, "127.0.0.1", port)
+async def api(port: int, answer: bytes = ANSWER) -> None:
+    """Serve the tiny API, which refuses every call unless told what to answer."""
+    server = await asyncio.get_running_loop().create_server(lambda: Api(answer), "127.0.0.1", port)
     await server.serve_forever()
 
 
@@ -293,9 +305,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def process(command: list[str], port: int) -> Iterator[psutil.Process]:
+def process(command: list[str], port: int, **environment: str) -> Iterator[psutil.Process]:
     """Run a program until it listens, and end it afterwards."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as running:  # noqa: S603 - programs that this file names
+    environ = {**os.environ, **environment}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environ) as running:  # noqa: S603 - programs that this file names
         try:
             for _ in range(300):
                 with socket.socket() as probe:
@@ -308,23 +321,31 @@ def process(command: list[str], port: int) -> Iterator[psutil.Process]:
             running.wait(30)
 
 
+def ours(port: int, upstream: int) -> list[str]:
+    """Return how to run our gateway."""
+    program = str(Path(sys.executable).with_name("call-initiation-exporter"))
+    to, at = f"http://127.0.0.1:{upstream}", f"127.0.0.1:{port}"
+    return [program, "serve", "--metrics-listen", "127.0.0.1:0", "--upstream", to, "--listen", at]
+
+
 def commands(upstream: int, folder: Path) -> dict[str, Callable[[int], list[str]]]:
     """Return how to run each proxy that can be had here."""
     here = [sys.executable, __file__]
-    ours = [str(Path(sys.executable).with_name("call-initiation-exporter")), "serve", "--metrics-listen", "127.0.0.1:0"]
     found: dict[str, Callable[[int], list[str]]] = {
-        "ours": lambda port: [
-            *ours, "--upstream", f"http://127.0.0.1:{upstream}", "--listen", f"127.0.0.1:{port}"
-        ],
+        "ours": lambda port: ours(port, upstream),
         "uvicorn + httpx": lambda port: [*here, "uvicorn", str(port), str(upstream)],
     }  # fmt: skip
-    if MITMDUMP.exists():
+    if not MITMDUMP.exists():
+        print(f"mitmproxy isn't there: python3 -m venv {MITM} && {MITM}/bin/pip install mitmproxy")
+    else:
         (folder / "addon.py").write_text(ADDON)
         found["mitmproxy"] = lambda port: [
             str(MITMDUMP), "--quiet", "--mode", f"reverse:http://127.0.0.1:{upstream}", "--listen-host", "127.0.0.1",
             "--listen-port", str(port), "--scripts", str(folder / "addon.py"),
         ]  # fmt: skip
-    if nginx := shutil.which("nginx"):
+    if not (nginx := shutil.which("nginx")):
+        print("nginx isn't there: apt-get install nginx")
+    else:
         found["nginx"] = lambda port: [nginx, "-p", str(folder), "-c", _nginx(port, upstream, folder)]
     return found
 
@@ -397,20 +418,115 @@ def fronts(seconds: int) -> None:
             print(f"{name.removesuffix('_front'):<18}{front.rates[16][0]:>12.0f}{front.cpu[16][0]:>14.0f}")
 
 
+def collectors(rounds: int, seconds: int) -> None:
+    """Print what a collector that takes nothing costs, beside one that takes everything at once."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        script, upstream, well = folder / "load.lua", free_port(), free_port()
+        script.write_text(LOAD)
+        hole: int = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+        stack.enter_context(process([sys.executable, __file__, "api", str(upstream)], upstream))
+        (folder / "taken").write_bytes(TAKEN)
+        stack.enter_context(process([sys.executable, __file__, "api", str(well), str(folder / "taken")], well))
+        found = []
+        for name, collector in (("well", well), ("a black hole", hole)):
+            port, endpoint = free_port(), f"http://127.0.0.1:{collector}"
+            protocol = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
+            found.append(Proxy(name, port, stack.enter_context(process(ours(port, upstream), port, **protocol))))
+        for turn in range(2 * rounds):
+            for proxy in found if turn % 2 else reversed(found):
+                proxy.load(script, 16, seconds)
+    print(f"{'collector':<18}{'requests/s':>12}{'CPU each, µs':>14}")
+    for proxy in found:
+        print(f"{proxy.name:<18}{statistics.median(proxy.rates[16]):>12.0f}{statistics.median(proxy.cpu[16]):>14.0f}")
+    pairs = zip(found[1].rates[16], found[0].rates[16], strict=True)
+    print(f"with the black hole {statistics.median(hole / well for hole, well in pairs):.2f} times as many")
+
+
+def brotlied(window: int) -> bytes:
+    """Return a gibibyte of zeros, as Brotli has it."""
+    stream = brotli.Compressor(quality=5, lgwin=window)
+    return b"".join(_squeezed(stream.process, stream.finish, 1024))
+
+
+def gzipped(whole: Iterable[bytes] = (), mebibytes: int = 200) -> bytes:
+    """Return zeros, or something whole, as gzip has it."""
+    stream = zlib.compressobj(wbits=31)
+    if whole:
+        return b"".join([*map(stream.compress, whole), stream.flush()])
+    return b"".join(_squeezed(stream.compress, stream.flush, mebibytes))
+
+
+def _squeezed(compress: Callable[[bytes], bytes], flush: Callable[[], bytes], mebibytes: int) -> Iterator[bytes]:
+    for _ in range(mebibytes):
+        yield compress(bytes(1 << 20))
+    yield flush()
+
+
+BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "br, 1 GiB": ("br", lambda: brotlied(22)),
+    "br, 16 MiB window": ("br", lambda: brotlied(24)),
+    "gzip, 200 MiB": ("gzip", gzipped),
+    "gzip of gzip": ("gzip, gzip", lambda: gzipped([gzipped()])),
+}
+
+
+def bombs(each: int = 10) -> None:
+    """Print what a bomb costs that passes through the gateway."""
+    print(f"{'bomb':<20}{'wire bytes':>12}{'memory more, MB':>18}{'CPU each, ms':>14}")
+    for name, (coding, make) in BOMBS.items():
+        body = make()
+        head = f"HTTP/1.1 400 Bad Request\r\nContent-Encoding: {coding}\r\nContent-Length: {len(body)}\r\n\r\n"
+        with ExitStack() as stack:
+            answer = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "answer"
+            answer.write_bytes(head.encode() + body)
+            upstream, port = free_port(), free_port()
+            stack.enter_context(process([sys.executable, __file__, "api", str(upstream), str(answer)], upstream))
+            gateway = stack.enter_context(process(ours(port, upstream), port, CALL_INITIATION_SETTLE="0"))
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as dialer:
+                more, spent = _cost(gateway, lambda client=dialer, whole=body: _defused(client, whole), each)  # type: ignore[misc]
+        print(f"{name:<20}{len(body):>12}{more / 1e6:>18.1f}{spent * 1000:>14.1f}")
+
+
+def _defused(dialer: httpx.Client, body: bytes) -> None:
+    """Place a call; its answer must be the bomb, unopened."""
+    with dialer.stream("POST", CALLS, content=b"{}") as response:
+        assert body == b"".join(response.iter_raw())
+
+
+def _cost(gateway: psutil.Process, call: Callable[[], None], each: int) -> tuple[int, float]:
+    """Return the bytes by which the gateway's memory grew at its peak, and the processor's seconds for each call.
+
+    What is loaded with the first call is no matter of the bomb, but it is counted: there is only the bomb to call with.
+    """
+    time.sleep(1)
+    Path(f"/proc/{gateway.pid}/clear_refs").write_text("5")  # its peak begins anew (proc(5))
+    before, spent = gateway.memory_info().rss, sum(gateway.cpu_times()[:2])
+    for _ in range(each):
+        call()
+    time.sleep(1)  # until the last one is recorded
+    status = Path(f"/proc/{gateway.pid}/status").read_text()
+    return int(_number(r"VmHWM:\s+(\d+)", status)) * 1024 - before, (sum(gateway.cpu_times()[:2]) - spent) / each
+
+
 def main(rounds: int = 3, seconds: int = 2) -> None:
     """Run the comparisons and print them."""
     if shutil.which("wrk") is None:
-        print("wrk isn't installed")
-        return
-    report(proxies(rounds, seconds))
-    transports()
-    fronts(seconds)
+        print("wrk isn't there: apt-get install wrk")
+    else:
+        report(proxies(rounds, seconds))
+        transports()
+        fronts(seconds)
+        collectors(rounds, seconds)
+    bombs()
 
 
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["api", port]:
             asyncio.run(api(int(port)))
+        case ["api", port, answer]:
+            asyncio.run(api(int(port), Path(answer).read_bytes()))
         case ["uvicorn", port, _]:
             uvicorn(int(port))
         case ["own_front", port]:
