@@ -175,7 +175,7 @@ FEED_RECONNECTS: Final = Metric(
     "{reconnect}",
     "Reconnects of the state feed.",
     ("reason",),
-    max_series=10,
+    max_series=16,
 )
 FEED_EVENTS: Final = Metric(
     "call_initiation.feed.events",
