@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from call_initiation import catalogue
 from call_initiation.aggregate import Aggregate, View
-from call_initiation.events import AgentAtSend, AgentState, Certainty, Event, FeedChange, FeedState, NotificationTaken
+from call_initiation.events import (
+    AgentAtSend,
+    AgentState,
+    Certainty,
+    Event,
+    FeedChange,
+    FeedState,
+    NotificationTaken,
+    SkewChange,
+)
 from call_initiation.health import feed_health, feed_line
 from samples import ACCEPTED
 
@@ -51,6 +60,15 @@ def test_a_feed_in_one_line() -> None:
     )
     assert "feed down, 0 events" == feed_line(feed_health(view([UP, DOWN])))
     assert "feed up, 1 events, lag p95 > 60 s" == feed_line(feed_health(view([UP, *heard(90.0)])))
+
+
+def test_what_was_heard_and_why_it_came_back() -> None:
+    """By topic and by reason, the most first; the skew as it is now."""
+    back = [FeedChange(state=FeedState.UP, reason=reason, at=0.0) for reason in ("dropped", "announced", "announced")]
+    health = feed_health(view([UP, *heard(0.1), *heard(0.1), NotificationTaken(topic="station"), *back]))
+    assert {"presence": 2, "station": 1} == health.topics
+    assert [("announced", 2), ("dropped", 1)] == list(health.reconnects.items())
+    assert (None, -0.5) == (health.skew, feed_health(view([UP, SkewChange(seconds=-0.5)])).skew)
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,21 @@ def test_nothing_from_outside_becomes_markup(code: str, state: str) -> None:
     assert Page(rendered(labelled("harmless", "harmless"))).tags == Page(rendered(labelled(code, state))).tags
 
 
+def test_the_last_failures_stand_below_the_figures() -> None:
+    """With the time that has passed since."""
+    page = Page(rendered(view(BUSY), REFUSED))
+    assert "14:13:20 2026-09-21, 1 min ago" == page.rows[-3][0]
+    assert "None yet." in Page(rendered(view(BUSY))).text
+
+
+def test_the_feeds_section_is_there_where_there_is_a_feed() -> None:
+    """What it says is `tables`'."""
+    aggregate = Aggregate()
+    aggregate.record(FeedChange(state=FeedState.UP, at=0.0))
+    assert ["now", "up"] in Page(rendered(aggregate.snapshot())).rows
+    assert "State feed" not in Page(rendered(view(BUSY))).text
+
+
 def labelled(code: str, state: str) -> View:
     """Return a snapshot with any texts as labels, as if nobody had looked at them before."""
     labels = ("/api/v2/conversations/calls", code, "400", code, state)

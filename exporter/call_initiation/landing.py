@@ -39,7 +39,10 @@ dt { color: var(--dim); } dd { margin: 0; font-size: 1.9rem; line-height: 1.2; }
 table { border-collapse: collapse; }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap;
   font-weight: normal; line-height: 1.3; }
-.texts th, .texts td { text-align: left; vertical-align: top; } .texts td:last-child { text-align: right; }
+.texts th, .texts td { text-align: left; vertical-align: top; }
+#failures { max-height: 26rem; overflow-y: auto; }
+#failures thead th { position: sticky; top: 0; z-index: 1; background: var(--paper); }
+#feed td { white-space: normal; }
 thead th { color: var(--dim); } tbody th, thead th:first-child { text-align: left; }
 th:first-child { position: sticky; left: 0; padding-left: 0; background: var(--paper); }
 small { display: block; color: var(--dim); }
@@ -96,7 +99,7 @@ their share of the state's attempts, and the lift: how many times as often as in
 makes no difference. In grey italics: states with fewer than $firm attempts. Refused is all that was not accepted.</p>
 <h2 id="failures-title">The last failures</h2>
 <div id="failures" class="scroll" role="region" aria-labelledby="failures-title" tabindex="0" data-live>$failures</div>
-<p class="note">The last $kept attempts that were not accepted, however many were since.</p>
+<p class="note">Up to $kept attempts that were not accepted, the newest first; no accepted one takes their place.</p>
 <h2>Outcomes</h2>
 <div id="outcomes" data-live>$outcomes</div>
 <div id="feed" data-live>$feed</div>

@@ -15,7 +15,7 @@ from call_initiation.health import FeedHealth, bounded, shares
 
 _SHADES: Final = 5
 _SPANS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
-_NONE: Final = "<p>None.</p>"
+_NONE: Final = "<p>None yet.</p>"
 
 
 def cells(found: Correlation) -> str:
@@ -41,17 +41,16 @@ def outcomes(found: Correlation) -> str:
 
 def failures(recent: Sequence[Attempt], now: float) -> str:
     """Return the last failures, the newest first; `now` is in seconds since the epoch."""
-    heads = ("when (UTC)", "outcome", "error codes", "state before the send", "agent", "correlation id", "duration")
+    heads = ("when (UTC)", "outcome", "error codes", "state before the send", "agent", "correlation id")
     return _table(heads, (_failure_row(attempt, now) for attempt in recent), "texts") if recent else _NONE
 
 
 def feed(health: FeedHealth) -> str:
     """Return how the state feed does."""
-    lag = "no change carried its time yet" if health.lag is None else f"95% of changes within {bounded(health.lag)}"
     told = {
         "now": "up" if health.is_up else "down",
         "notifications": _counted(health.topics, "none yet"),
-        "heard late by": lag,
+        "lag": "not known yet" if health.lag is None else f"p95 {bounded(health.lag)}",
         "reconnects": _counted(health.reconnects, "none"),
         "server's clock": _skew(health.skew),
         "states at sends": shares(health) if any(health.joins.values()) else "none asked for yet",
@@ -96,20 +95,19 @@ def _cell(cell: Cell | None) -> str:
 def _failure_row(attempt: Attempt, now: float) -> str:
     correlation_id = attempt.refusal and attempt.refusal.correlation_id
     texts = (
-        f"{attempt.outcome}<small>{escape(attempt.error_type or '')}</small>",
+        f"{attempt.outcome}<small>{escape(attempt.error_type or '')} after {attempt.duration:.2f} s</small>",
         _codes(attempt),
         _state(attempt.agent),
         _code(attempt.agent.id) if attempt.agent.id else "none named",
         _code(correlation_id) if correlation_id else "none",
-        f"{attempt.duration:.2f} s",
     )
     return _row(_moment(attempt.started_at / 1e9, now), _figures(texts))
 
 
 def _moment(at: float, now: float) -> str:
     stamp = datetime.fromtimestamp(at, UTC)
-    shown = f'<time datetime="{stamp:%Y-%m-%dT%H:%M:%SZ}">{stamp:%Y-%m-%d %H:%M:%S}</time>'
-    return f"{shown}<small>{span(now - at)} ago</small>"
+    shown = f'<time datetime="{stamp:%Y-%m-%dT%H:%M:%SZ}">{stamp:%H:%M:%S}</time>'
+    return f"{shown}<small>{stamp:%Y-%m-%d}, {span(now - at)} ago</small>"
 
 
 def _codes(attempt: Attempt) -> str:
@@ -119,7 +117,8 @@ def _codes(attempt: Attempt) -> str:
 
 def _state(agent: AgentAtSend) -> str:
     age = "" if agent.age is None else f"for {span(agent.age)}, "
-    return f"{agent.label}<small>{age}{agent.state.certainty}</small>"
+    certainty = agent.state.certainty.value
+    return f"{agent.label}<small>{age}{certainty}</small>" if age or certainty != agent.label.value else certainty
 
 
 def _code(text: str) -> str:
