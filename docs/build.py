@@ -1,7 +1,8 @@
-"""Writes the reference documents from the catalogue: `docs/metrics.md`, `docs/attributes.md` and README's table.
+"""Writes what documents say of the code from the code: metrics and attributes, error codes, a channel's life.
 
-Laws: the catalogue is the only source, so building twice changes nothing; with `--check` nothing is written, and the
-exit status is 1 where a document is not what would be written.
+`docs/metrics.md`, `docs/attributes.md` and `docs/codes.md` are made whole; README's table of metrics and the diagram in
+`docs/feed.md` stand between markers. Laws: the code is the only source, so building twice changes nothing; with
+`--check` nothing is written, and the exit status is 1 where a document is not what would be written.
 """
 
 import argparse
@@ -10,11 +11,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from call_initiation.catalogue import ATTRIBUTES, EVENT_NAME, METRICS, Attribute, Kind, Metric
+from call_initiation.channel import diagram
+from call_initiation.responses import CATEGORY_BY_CODE, CATEGORY_BY_MESSAGE, CATEGORY_BY_PATTERN, Meaning, Source
 
 ROOT = Path(__file__).parents[1]
-BEGIN = "<!-- metrics:begin -->"
-END = "<!-- metrics:end -->"
-NOTICE = "<!-- Made by docs/build.py from exporter/call_initiation/catalogue.py; `make docs` makes it anew. -->"
+NOTICE = "<!-- Made by docs/build.py from exporter/call_initiation/{}; `make docs` makes it anew. -->"
+SOURCES = {
+    Source.DOCUMENTED: "Genesys's own material lists it for this API",
+    Source.STANDARD: "an RFC defines it (OAuth), and the login service answers in this form",
+    Source.OBSERVED: "seen in public code and forums, in no documentation",
+    Source.CLAIMED: "**said in one community thread only**: no documentation and no SDK knows it",
+    Source.INFERRED: "our reading of how such codes are worded",
+}
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -61,7 +69,7 @@ def metrics_document() -> str:
         f"{sum(map(samples, METRICS)):,} samples."
     )
     sections = (paragraph for metric in METRICS for paragraph in metric_section(metric))
-    return "\n\n".join(("# Metrics", NOTICE, opening, *sections)) + "\n"
+    return "\n\n".join(("# Metrics", NOTICE.format("catalogue.py"), opening, *sections)) + "\n"
 
 
 def attribute_row(attribute: Attribute) -> tuple[str, ...]:
@@ -76,25 +84,54 @@ def attributes_document() -> str:
         "whose value isn't known is absent. Names without `call_initiation` are OpenTelemetry's semantic conventions."
     )
     rows = table(("Attribute", "Type", "What it says", "Example"), map(attribute_row, ATTRIBUTES))
-    return f"# Attributes\n\n{NOTICE}\n\n{opening}\n\n{rows}\n"
+    return "\n\n".join(("# Attributes", NOTICE.format("catalogue.py"), opening, rows)) + "\n"
 
 
-def filled(readme: str) -> str:
-    """Return the README with the metrics' table between its markers; exit where they aren't there once, in order."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or readme.count(BEGIN) + readme.count(END) != len((BEGIN, END)):
-        sys.exit(f"README.md: expected one line {BEGIN} and, after it, one line {END}")
-    return f"{before}{BEGIN}\n{metrics_table()}\n{END}{after}"
+def meaning_row(shown: str, meaning: Meaning) -> tuple[str, ...]:
+    """Return one line of a table of codes."""
+    return (f"`{shown}`", meaning.category.value, meaning.source.value, "generic" if meaning.is_generic else "")
+
+
+def codes_document() -> str:
+    """Return `docs/codes.md`."""
+    opening = (
+        "What each error code says, and how that is known. The documented ones are a lower bound: the API sends codes "
+        "that no document lists. A *generic* code says little, so one that says more goes before it, and so does the "
+        "message. A code that isn't here is counted all the same, under the category that its wording suggests, or "
+        "`unknown`."
+    )
+    head = ("Category", "Known how", "")
+    sources = table(("Known how", "Meaning"), ((source.value, SOURCES[source]) for source in Source))
+    codes = table(("Code", *head), (meaning_row(code, meaning) for code, meaning in CATEGORY_BY_CODE.items()))
+    patterns = table(("Pattern", *head), (meaning_row(*pair) for pair in CATEGORY_BY_PATTERN))
+    messages = table(("Words", *head), (meaning_row(*pair) for pair in CATEGORY_BY_MESSAGE))
+    parts = (
+        *("# Error codes", NOTICE.format("responses.py"), opening, sources, "## Codes", codes),
+        *("## Other codes", "Read in lower case, with dots; the first pattern that is found counts.", patterns),
+        *("## Messages", "Where the codes say little; the first words that are found count.", messages),
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def filled(name: str, part: str, block: str) -> str:
+    """Return a document with a block between a part's markers; exit where they aren't there once, in order."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    begin, end = f"<!-- {part}:begin -->", f"<!-- {part}:end -->"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed or text.count(begin) + text.count(end) != len((begin, end)):
+        sys.exit(f"{name}: expected one line {begin} and, after it, one line {end}")
+    return f"{before}{begin}\n{block}\n{end}{after}"
 
 
 def documents() -> dict[Path, str]:
     """Return every document's path and text."""
-    readme = ROOT / "README.md"
     return {
         ROOT / "docs" / "metrics.md": metrics_document(),
         ROOT / "docs" / "attributes.md": attributes_document(),
-        readme: filled(readme.read_text(encoding="utf-8")),
+        ROOT / "docs" / "codes.md": codes_document(),
+        ROOT / "docs" / "feed.md": filled("docs/feed.md", "channel", f"```mermaid\n{diagram()}```"),
+        ROOT / "README.md": filled("README.md", "metrics", metrics_table()),
     }
 
 
@@ -105,7 +142,7 @@ def is_current(path: Path, text: str) -> bool:
 
 def main() -> None:
     """Write the documents that aren't current, or name them and exit 1."""
-    parser = argparse.ArgumentParser(description="Write the reference documents from the catalogue.")
+    parser = argparse.ArgumentParser(description="Write what documents say of the code.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a document is out of date")
     is_check = parser.parse_args().check
     stale = {path: text for path, text in documents().items() if not is_current(path, text)}
