@@ -11,7 +11,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 
 # Programs that the tests drive, each with the Debian package that has it.
 ENGINES := promtool=prometheus prometheus=prometheus amtool=prometheus-alertmanager systemd-analyze=systemd \
-	prometheus-alertmanager=prometheus-alertmanager redis-server=redis-server
+	prometheus-alertmanager=prometheus-alertmanager redis-server=redis-server chromium=chromium
 # The official Genesys SDKs, which place calls through the gateway: only where CI=true, for they are large.
 SDKS := $(if $(filter true,$(CI)),.engines/sdk/.done .engines/jssdk/.done)
 JAVASCRIPT_SDK := purecloud-platform-client-v2@262.0.0
