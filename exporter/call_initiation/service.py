@@ -34,12 +34,13 @@ from call_initiation.simulator.org import CLIENT_ID, CLIENT_SECRET, Behaviour, O
 from call_initiation.simulator.server import Server
 from call_initiation.tokens import Tokens
 from call_initiation.users import as_text
+from call_initiation.webconfig import guard
 
 AGENTS: Final = 500
 """How many agents the demonstration has: as many as one notification channel tells of, calls included."""
 
 PACE: Final = 10.0
-"""How many times faster than real ones they live, so that about half of 20 calls a second find one who is free."""
+"""How many times faster than real ones they live, so that two of five calls, at 20 a second, find one who is free."""
 
 _LOOK: Final = 0.05  # seconds between looks at whether the agents' states are known
 _LAST_NEWS: Final = 0.2  # seconds for what changed up to the last call to be heard of
@@ -72,7 +73,7 @@ async def demonstration(settings: Settings, *, seed: int, rate: float) -> AsyncG
 
     Raises:
         ListenError: The address for metrics was chosen, and can't be had.
-        SettingsError: One of the standard `OTEL_*` variables can't be used.
+        SettingsError: The web-config file, or one of the standard `OTEL_*` variables, can't be used.
     """
     async with AsyncExitStack() as stack:
         exporter = stack.enter_context(_exporter(settings))
@@ -170,14 +171,14 @@ def _listening(exporter: Exporter, settings: Settings) -> Generator[Listener]:
 
 def _listener(exporter: Exporter, settings: Settings) -> Listener:
     """Listen where the operator chose to; where nobody chose, on the next port that is free."""
-    host, port = settings.metrics_listen
+    (host, port), guarded = settings.metrics_listen, guard(settings.web_config)
     try:
-        return exporter.listener(host, port)
+        return exporter.listener(host, port, guarded)
     except ListenError:
         others = () if "metrics_listen" in settings.model_fields_set else range(port + 1, port + _PORTS)
         for other in others:
             with suppress(ListenError):
-                return exporter.listener(host, other)
+                return exporter.listener(host, other, guarded)
         raise
 
 
