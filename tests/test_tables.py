@@ -51,7 +51,7 @@ def test_a_failure_says_when_what_why_who_and_for_how_long() -> None:
         HEADS,
         [
             "14:13:20 2026-09-21, 1 min ago",
-            "rejected 400 after 0.20 s",
+            "rejected 400 after 200 ms",
             "conversation.error.no.user.station bad.request",
             "on_call for 12 s, known",
             "9d4b4c1e-0000-4000-8000-000000000001",
@@ -66,7 +66,7 @@ def test_what_is_not_known_of_a_failure_is_said() -> None:
     assert [
         [
             "14:13:20 2026-09-21, 0 s ago",
-            "ambiguous read_timeout after 30.50 s",
+            "ambiguous read_timeout after 30.5 s",
             "unparsed",
             "unknown",
             "none named",

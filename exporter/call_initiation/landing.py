@@ -36,13 +36,15 @@ dl { display: flex; flex-wrap: wrap; gap: .5rem 3rem; margin: 1.2rem 0; }
 dl div { display: flex; flex-direction: column-reverse; }
 dt { color: var(--dim); } dd { margin: 0; font-size: 1.9rem; line-height: 1.2; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; }
+table { border-collapse: separate; border-spacing: 0; }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap;
   font-weight: normal; line-height: 1.3; }
 .texts th, .texts td { text-align: left; vertical-align: top; }
 #failures { max-height: 26rem; overflow-y: auto; }
 #failures thead th { position: sticky; top: 0; z-index: 1; background: var(--paper); }
 #feed td { white-space: normal; }
+@media (max-width: 40rem) { body { padding: .5rem 1rem 1rem; }
+  tbody th code { display: block; max-width: 9rem; white-space: normal; overflow-wrap: anywhere; } }
 thead th { color: var(--dim); } tbody th, thead th:first-child { text-align: left; }
 th:first-child { position: sticky; left: 0; padding-left: 0; background: var(--paper); }
 small { display: block; color: var(--dim); }
@@ -50,6 +52,7 @@ small { display: block; color: var(--dim); }
 .s1 { background: rgb(var(--shade) / .07); } .s2 { background: rgb(var(--shade) / .14); }
 .s3 { background: rgb(var(--shade) / .21); } .s4 { background: rgb(var(--shade) / .28); }
 .s5 { background: rgb(var(--shade) / .35); }
+.s2 small, .s3 small, .s4 small, .s5 small { color: inherit; }
 .note { color: var(--dim); max-width: 60rem; }
 #silent { color: var(--flag); } footer { margin-top: 2rem; color: var(--dim); }
 """

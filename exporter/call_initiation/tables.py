@@ -95,7 +95,7 @@ def _cell(cell: Cell | None) -> str:
 def _failure_row(attempt: Attempt, now: float) -> str:
     correlation_id = attempt.refusal and attempt.refusal.correlation_id
     texts = (
-        f"{attempt.outcome}<small>{escape(attempt.error_type or '')} after {attempt.duration:.2f} s</small>",
+        f"{attempt.outcome}<small>{escape(attempt.error_type or '')} after {_lasting(attempt.duration)}</small>",
         _codes(attempt),
         _state(attempt.agent),
         _code(attempt.agent.id) if attempt.agent.id else "none named",
@@ -108,6 +108,10 @@ def _moment(at: float, now: float) -> str:
     stamp = datetime.fromtimestamp(at, UTC)
     shown = f'<time datetime="{stamp:%Y-%m-%dT%H:%M:%SZ}">{stamp:%H:%M:%S}</time>'
     return f"{shown}<small>{stamp:%Y-%m-%d}, {span(now - at)} ago</small>"
+
+
+def _lasting(seconds: float) -> str:
+    return f"{seconds * 1_000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def _codes(attempt: Attempt) -> str:
