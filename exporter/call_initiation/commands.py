@@ -73,6 +73,9 @@ def _show_version(is_asked: bool) -> None:  # noqa: FBT001 - typer calls it so
 
 
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Read settings from a TOML file.")]
+WebConfig = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="TLS and passwords for the metrics, in Prometheus's own format.")
+]
 LogLevel = Annotated[str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")]
 LogFormat = Annotated[str | None, typer.Option(metavar="FORMAT", help="text or json.")]
 Settle = Annotated[
@@ -108,6 +111,7 @@ def demo(  # noqa: PLR0913 - one parameter for each flag
         int | None,
         typer.Option(min=0, max=65535, metavar="N", help="Of page and /metrics.  [default: 9464, or the next free]"),
     ] = None,
+    web_config: WebConfig = None,
     seed: Seed = 1,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
     settle: Settle = None,
@@ -126,6 +130,7 @@ def demo(  # noqa: PLR0913 - one parameter for each flag
     listen = None if port is None else f"127.0.0.1:{port}"
     flags = {
         "metrics_listen": listen,
+        "web_config": web_config,
         "settle": settle,
         "preset": preset,
         "log_level": log_level,
@@ -229,6 +234,7 @@ def serve(  # noqa: PLR0913 - one parameter for each flag
     metrics_listen: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="The page and /metrics.  [default: 127.0.0.1:9464]")
     ] = None,
+    web_config: WebConfig = None,
     forward_all: Annotated[
         bool | None,
         typer.Option("--forward-all", help="Also forward what starts no call: the rest of the API, and the login."),
@@ -255,6 +261,7 @@ def serve(  # noqa: PLR0913 - one parameter for each flag
         "upstream": upstream,
         "listen": listen,
         "metrics_listen": metrics_listen,
+        "web_config": web_config,
         "forward_all": forward_all,
         "deadline": deadline,
         "tls_cert": tls_cert,
@@ -340,7 +347,8 @@ def health(
 ) -> None:
     """Tell whether an exporter runs: exit with 0 or 1.
 
-    Made for a container's HEALTHCHECK: it needs no shell and no other program.
+    Made for a container's HEALTHCHECK: it needs no shell and no other program, and no password either: an exporter that
+    asks for one runs. Of an https URL, SSL_CERT_FILE names who vouches for it.
     """
     if complaint := _complaint(url):
         typer.echo(f"{url} is not healthy: {complaint}", err=True)
@@ -359,7 +367,7 @@ def _complaint(url: str) -> str:
         raise SettingsError("--url", repr(url), "an address like http://127.0.0.1:9464") from None
     except (OSError, HTTPException) as error:
         return getattr(error, "strerror", None) or type(error).__name__
-    return "" if status == HTTPStatus.OK else f"it answers with status {status}"
+    return "" if status in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED} else f"it answers with status {status}"
 
 
 def _console(width: int | None = None) -> Console:

@@ -45,7 +45,7 @@ from call_initiation.events import (
     StateLabel,
 )
 from call_initiation.observation import UNOBSERVED, Observation, Streams, Unobserved
-from call_initiation.pages import Listener
+from call_initiation.pages import OPEN, Guard, Listener
 from call_initiation.pipelines import Pipelines
 from call_initiation.privacy import OTHER, KeyedHash, Mask
 from call_initiation.prometheus import SnapshotCollector
@@ -241,13 +241,13 @@ class Exporter:
         self._attend(self._feed)
         self._feed.start()
 
-    def listener(self, address: str, port: int) -> Listener:
+    def listener(self, address: str, port: int, guard: Guard = OPEN) -> Listener:
         """Serve `/metrics` and the page there, besides what `prometheus_port` asked for; the caller closes it.
 
         Raises:
             ListenError: The address can't be had.
         """
-        return Listener(self.registry, self.aggregate.snapshot, self._failures.newest, address, port)
+        return Listener(self.registry, self.aggregate.snapshot, self._failures.newest, address, port, guard=guard)
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Record and export all that waits, settled or not; tell whether `timeout` seconds sufficed."""

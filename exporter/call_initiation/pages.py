@@ -2,10 +2,12 @@
 
 It runs on threads of its own, away from the calls, and binds loopback unless told otherwise.
 
-Laws: it only ever answers GET and HEAD, and HEAD says what GET would; whoever has had ten seconds is cut, however the
-time was spent; only a few are served at once. A scraper in trouble must not become the dialer's trouble.
+Laws: whoever isn't let in by the guard learns nothing, not even from `/-/healthy`; it only ever answers GET and HEAD,
+and HEAD says what GET would; whoever has had ten seconds is cut, however the time was spent; only a few are served at
+once. A scraper in trouble must not become the dialer's trouble.
 """
 
+import ssl
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
@@ -36,6 +38,22 @@ _SAFETY: Final = (
 )
 
 
+class Guard(NamedTuple):
+    """Who may read.
+
+    Attributes:
+        tls: How to speak TLS; None for plain HTTP.
+        admits: Tells whether an Authorization header is right; None where nobody is asked.
+    """
+
+    tls: ssl.SSLContext | None = None
+    admits: Callable[[str], bool] | None = None
+
+
+OPEN: Final = Guard()
+"""For loopback: plain HTTP, without a password."""
+
+
 class Listener:
     """Listens for scrapers and browsers, on a thread of its own.
 
@@ -45,6 +63,7 @@ class Listener:
         failures: The last failures, which it shows too, the newest first.
         address: The address to listen on.
         port: The port; 0 takes any free one.
+        guard: Who may read.
         patience: Seconds after which a client is cut.
 
     Raises:
@@ -59,16 +78,17 @@ class Listener:
         address: str,
         port: int,
         *,
+        guard: Guard = OPEN,
         patience: float = _PATIENCE,
     ) -> None:
         self.is_ready = True
         host = f"[{address}]" if ":" in address else address
         try:
-            self._server = _Server((address, port), patience)
+            self._server = _Server((address, port), guard.tls, patience)
         except OSError as error:
             raise ListenError(f"{host}:{port}", error.strerror or str(error)) from error
-        self._server.set_app(application(registry, snapshot, failures, lambda: self.is_ready))
-        self.url = f"http://{host}:{self._server.server_port}"
+        self._server.set_app(_guarded(application(registry, snapshot, failures, lambda: self.is_ready), guard))
+        self.url = f"http{'s' if guard.tls else ''}://{host}:{self._server.server_port}"
         Thread(target=self._server.serve_forever, args=(_LOOK,), name="call-initiation-listener", daemon=True).start()
 
     def close(self) -> None:
@@ -121,11 +141,28 @@ def application(
     return respond
 
 
+def _guarded(inner: WSGIApplication, guard: Guard) -> WSGIApplication:
+    """Return an application that asks for a password before anything else, as Prometheus's own do."""
+    admits = guard.admits
+    if admits is None:
+        return inner
+
+    def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if admits(environ.get("HTTP_AUTHORIZATION", "")):
+            return inner(environ, start_response)
+        start_response("401 Unauthorized", [*_NOBODY.headers, *_SAFETY, ("Content-Length", str(len(_NOBODY.content)))])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [_NOBODY.content]
+
+    return respond
+
+
 def _text(status: HTTPStatus, body: str, *headers: tuple[str, str]) -> _Answer:
     return _Answer(status, [("Content-Type", "text/plain; charset=utf-8"), *headers], body.encode())
 
 
 _NOT_ALLOWED: Final = _text(HTTPStatus.METHOD_NOT_ALLOWED, "use GET or HEAD\n", ("Allow", "GET, HEAD"))
+
+_NOBODY: Final = _text(HTTPStatus.UNAUTHORIZED, "unauthorized\n", ("WWW-Authenticate", "Basic"))
 
 
 def _page(html: str) -> _Answer:
@@ -155,11 +192,19 @@ class _Server(ThreadingMixIn, WSGIServer):
     allow_reuse_address = True
     request_queue_size = 64  # those beyond the few are hung up on, and don't wait for seconds to connect
 
-    def __init__(self, address: tuple[str, int], patience: float) -> None:
+    def __init__(self, address: tuple[str, int], tls: ssl.SSLContext | None, patience: float) -> None:
+        self._tls = tls
         self._patience = patience
         self._deadlines: dict[Any, float] = {}
         self.address_family = AF_INET6 if ":" in address[0] else AF_INET
         super().__init__(address, _RequestHandler)
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Take a client; hands are shaken when its own thread first reads, so that nobody waits for it."""
+        client, address = super().get_request()
+        if self._tls is not None:
+            client = self._tls.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
+        return client, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve on a thread, or hang up where too many are served already."""

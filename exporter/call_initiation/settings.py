@@ -91,6 +91,7 @@ class Settings(BaseSettings):
     metrics_listen: Annotated[
         Address, NoDecode, BeforeValidator(address), Field(description="an address to listen on, like 127.0.0.1:9464")
     ] = Address("127.0.0.1", 9464)
+    web_config: Annotated[Path | None, Field(description="the path of a file in Prometheus's web-config format")] = None
     upstream: Annotated[
         str | None, BeforeValidator(region), Field(description="a region like mypurecloud.ie, or its API's https URL")
     ] = None

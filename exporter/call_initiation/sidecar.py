@@ -23,6 +23,7 @@ from call_initiation.exporter import Exporter
 from call_initiation.gateway import Gateway, Plan
 from call_initiation.relay import Origin
 from call_initiation.settings import Settings
+from call_initiation.webconfig import guard
 
 _DRAIN: Final = 25.0
 _FLUSH: Final = 2.0
@@ -51,10 +52,10 @@ async def sidecar(settings: Settings, exporter: Exporter) -> AsyncGenerator[Side
 
     Raises:
         ListenError: An address can't be had.
-        SettingsError: The upstream isn't set, or a certificate can't be used.
+        SettingsError: The upstream isn't set, or a certificate or the web-config file can't be used.
     """
     gateway = Gateway(plan(settings), exporter)
-    with closing(exporter.listener(*settings.metrics_listen)) as listener:
+    with closing(exporter.listener(*settings.metrics_listen, guard(settings.web_config))) as listener:
         listener.is_ready = False
         await gateway.start()
         listener.is_ready = True

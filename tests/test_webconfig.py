@@ -1,0 +1,229 @@
+"""What the web-config file promises: Prometheus's own format, kept to the letter or refused in one sentence."""
+
+import base64
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import bcrypt
+import httpx
+import pytest
+import trustme
+from prometheus_client import CollectorRegistry
+
+from call_initiation.errors import SettingsError
+from call_initiation.pages import OPEN, Listener
+from call_initiation.webconfig import Passwords, guard
+from servers import PATIENCE
+
+HASH = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(4)).decode()
+TLS = "tls_server_config: {cert_file: metrics.crt, key_file: metrics.key"
+USERS = f"basic_auth_users: {{scraper: '{HASH}'}}"
+
+
+@pytest.fixture
+def ca() -> trustme.CA:
+    """Return who vouches for the metrics, and for scrapers."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def write(tmp_path: Path, ca: trustme.CA) -> Callable[[str], Path]:
+    """Return what writes a web-config file beside a certificate and its key."""
+    certificate = ca.issue_cert("localhost")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "metrics.crt")
+    certificate.private_key_pem.write_to_path(tmp_path / "metrics.key")
+    ca.cert_pem.write_to_path(tmp_path / "ca.crt")
+
+    def written(text: str) -> Path:
+        (tmp_path / "web.yml").write_text(text)
+        return tmp_path / "web.yml"
+
+    return written
+
+
+@contextmanager
+def listening(path: Path | None) -> Iterator[str]:
+    """Run a listener under a web-config file; yield its URL, by name."""
+    listener = Listener(CollectorRegistry(), lambda: (), lambda: (), "127.0.0.1", 0, guard=guard(path))
+    with closing(listener):
+        yield listener.url.replace("127.0.0.1", "localhost")
+
+
+@contextmanager
+def scraping(url: str, ca: trustme.CA, certificate: trustme.LeafCert | None = None) -> Iterator[httpx.Client]:
+    """Yield a scraper that trusts an authority, and may have a certificate of its own."""
+    trust = ssl.create_default_context()
+    ca.configure_trust(trust)
+    if certificate is not None:
+        certificate.configure_cert(trust)
+    with httpx.Client(base_url=url, verify=trust, trust_env=False, timeout=PATIENCE) as client:
+        yield client
+
+
+def test_without_a_file_it_stands_open() -> None:
+    """As the defaults have it: loopback, plain, no password."""
+    assert OPEN == guard(None)
+
+
+def test_an_empty_file_asks_for_nothing(write: Callable[[str], Path]) -> None:
+    """As Prometheus's exporters take it."""
+    assert OPEN == guard(write(""))
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/nowhere"])
+def test_every_page_asks_for_the_password(path: str, write: Callable[[str], Path], ca: trustme.CA) -> None:
+    """Without it nothing is told, health included; a HEAD is told as much without a body."""
+    with listening(write(USERS)) as url, scraping(url, ca) as client:
+        for wrong in (None, ("scraper", "open barley"), ("nobody", "open sesame")):
+            answer = client.get(path, auth=wrong)
+            assert (401, "Basic", "unauthorized\n") == (
+                answer.status_code,
+                answer.headers["WWW-Authenticate"],
+                answer.text,
+            )
+        assert (401, "") == ((head := client.head(path)).status_code, head.text)
+        assert 401 != client.get(path, auth=("scraper", "open sesame")).status_code
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "Basic", "Basic !", "Basic \xe9", "Bearer c2NyYXBlcjpvcGVuIHNlc2FtZQ==", "Basic c2NyYXBlcg==", "Basic /zp4"],
+)
+def test_what_is_no_password_is_not_right(header: str) -> None:
+    """Whatever a header says, it raises nothing."""
+    assert not Passwords({"scraper": HASH.encode()}).are_right(header)
+
+
+def test_a_password_is_right_again_and_a_wrong_one_stays_wrong() -> None:
+    """Bcrypt reads 72 bytes; what was right once is known again, and only that."""
+    long = b"p" * 100
+    passwords = Passwords({"scraper": bcrypt.hashpw(long[:72], bcrypt.gensalt(4))})
+
+    def header(password: bytes) -> str:
+        return f"basic {base64.b64encode(b'scraper:' + password).decode()}"
+
+    assert [True, True, False] == [passwords.are_right(header(each)) for each in (long, long, b"q")]
+
+
+def test_tls_is_spoken(write: Callable[[str], Path], ca: trustme.CA) -> None:
+    """The paths are relative to the file; whoever speaks no TLS is told nothing, and holds nobody up."""
+    with listening(write(f"{TLS}, min_version: TLS13}}\n{USERS}")) as url, scraping(url, ca) as client:
+        assert url.startswith("https://")
+        with pytest.raises(httpx.RemoteProtocolError), httpx.Client(trust_env=False) as plain:
+            plain.get(f"http://localhost:{urlsplit(url).port}/metrics")
+        assert (401, 200) == tuple(
+            client.get("/metrics", auth=a).status_code for a in (None, ("scraper", "open sesame"))
+        )
+        stream = client.get("/metrics").extensions["network_stream"].get_extra_info("ssl_object")
+        assert stream is None or stream.version() == "TLSv1.3"
+
+
+@pytest.mark.parametrize(
+    ("kind", "without", "with_one"),
+    [("RequireAndVerifyClientCert", None, 200), ("VerifyClientCertIfGiven", 200, 200)],
+)
+def test_scrapers_may_have_to_show_certificates(
+    kind: str, without: int | None, with_one: int, write: Callable[[str], Path], ca: trustme.CA
+) -> None:
+    """One of the authority's is taken, none only where none is required, another's never."""
+    path = write(f"{TLS}, client_auth_type: {kind}, client_ca_file: ca.crt}}")
+    shown = {"none": None, "own": ca.issue_cert("scraper.test"), "another's": trustme.CA().issue_cert("scraper.test")}
+    found: dict[str, int | None] = {}
+    with listening(path) as url:
+        for name, certificate in shown.items():
+            with scraping(url, ca, certificate) as client:
+                try:
+                    found[name] = client.get("/metrics").status_code
+                except httpx.TransportError:
+                    found[name] = None
+    assert {"none": without, "own": with_one, "another's": None} == found
+
+
+PEM = "PEM files that belong together"
+FORMAT = "a file in Prometheus's web-config format"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a: [", f"--web-config {{path}}: found what is no YAML, expected {FORMAT}"),
+        ("- a", "--web-config {path}: found a list, expected a mapping of settings"),
+        (
+            "tls: {}",
+            "tls in {path}: found a key that isn't known here, expected one of tls_server_config, basic_auth_users",
+        ),
+        (
+            "tls_server_config: 1",
+            "tls_server_config in {path}: found 1, expected a mapping of cert_file, key_file and so on",
+        ),
+        (
+            "tls_server_config: {key_file: a}",
+            "tls_server_config.cert_file in {path}: found nothing, expected the path of a PEM file",
+        ),
+        (
+            TLS + ", min_version: TLS10}",
+            "tls_server_config.min_version in {path}: found 'TLS10', expected TLS12 or TLS13",
+        ),
+        (
+            TLS + ", client_auth_type: RequireAnyClientCert}",
+            (
+                "tls_server_config.client_auth_type in {path}: found 'RequireAnyClientCert', expected NoClientCert, "
+                "VerifyClientCertIfGiven or RequireAndVerifyClientCert"
+            ),
+        ),
+        (
+            TLS + ", client_auth_type: RequireAndVerifyClientCert}",
+            (
+                "tls_server_config.client_ca_file in {path}: found nothing, expected what goes with client_auth_type "
+                "RequireAndVerifyClientCert"
+            ),
+        ),
+        (
+            TLS + ", client_ca_file: ca.crt}",
+            (
+                "tls_server_config.client_ca_file in {path}: found a file, expected what goes with client_auth_type "
+                "NoClientCert"
+            ),
+        ),
+        (
+            TLS + ", client_auth_type: RequireAndVerifyClientCert, client_ca_file: nothing.crt}",
+            (
+                "tls_server_config.client_ca_file in {path}: found nothing.crt (No such file or directory), "
+                "expected a PEM file"
+            ),
+        ),
+        (
+            "tls_server_config: {cert_file: metrics.crt, key_file: nothing.key}",
+            (
+                f"tls_server_config.cert_file in {{path}}: found {{folder}}/metrics.crt (No such file or directory), "
+                f"expected {PEM}"
+            ),
+        ),
+        (
+            "basic_auth_users: {scraper: plain text}",
+            "basic_auth_users.scraper in {path}: found a value that is not shown, expected a bcrypt hash",
+        ),
+        (
+            "basic_auth_users: {scraper: 1}",
+            (
+                "basic_auth_users.scraper in {path}: found a value that is not shown, "
+                "expected names, each with a bcrypt hash"
+            ),
+        ),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence(text: str, sentence: str, write: Callable[[str], Path]) -> None:
+    """The key, what was found there (never a hash or a password), and what was expected."""
+    path = write(text)
+    with pytest.raises(SettingsError) as told:
+        guard(path)
+    assert sentence.format(path=path, folder=path.parent) == str(told.value)
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """With the system's reason."""
+    with pytest.raises(SettingsError, match=r"nothing\.yml: found what can't be read \(No such file or directory\)"):
+        guard(tmp_path / "nothing.yml")
