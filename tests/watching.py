@@ -102,7 +102,7 @@ class Prometheus:
 
 @contextmanager
 def prometheus(
-    program: Path, home: Path, targets: Mapping[str, str], rules: list[Path], alertmanager: str = ""
+    program: Path, home: Path, targets: Mapping[str, str], rules: list[Path], alertmanager: str = "", **scraping: Any
 ) -> Iterator[Prometheus]:
     """Run a Prometheus that scrapes twice a second.
 
@@ -112,13 +112,14 @@ def prometheus(
         targets: By job, a host and port.
         rules: Files of rules.
         alertmanager: Whom to tell of alerts: a host and port.
+        scraping: What else the configuration of each scrape says.
     """
     address = f"127.0.0.1:{free_port()}"
     config: dict[str, Any] = {
         "global": {"scrape_interval": "500ms", "evaluation_interval": "500ms", "scrape_timeout": "400ms"},
         "rule_files": [*map(str, rules)],
         "scrape_configs": [
-            {"job_name": job, "static_configs": [{"targets": [target]}]} for job, target in targets.items()
+            {"job_name": job, "static_configs": [{"targets": [target]}], **scraping} for job, target in targets.items()
         ],
     }
     if alertmanager:
