@@ -49,6 +49,10 @@ bench: $(VENV)/.dev  ## measure what the README says of speed; ARGS=… goes to 
 docs: $(VENV)/.dev  ## write the generated documents and dashboards anew
 	@for generator in $(GENERATORS); do $(BIN)/python $$generator || exit 1; done
 
+pictures: $(VENV)/.dev engines  ## draw the dashboards with Grafana's own components, from live data (3 minutes)
+	@command -v npm >/dev/null || { $(call apt-get-install,nodejs npm); }
+	@$(BIN)/python dashboards/render.py $(ARGS)
+
 wheel: $(VENV)/.dev  ## build dist/*.whl
 	@rm -rf dist
 	@$(BIN)/python -m pip --quiet wheel --no-deps --no-build-isolation --wheel-dir dist .
@@ -75,7 +79,7 @@ clean:  ## remove all that make has made
 	@rm -rf $(VENV) $(WHEEL_VENV) .engines dist build .coverage .coverage.* .hypothesis .*_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test check bench docs wheel test-wheel lock engines sdks clean
+.PHONY: help demo test check bench docs pictures wheel test-wheel lock engines sdks clean
 
 # $(call apt-get-install,PACKAGES) fails with the command to run where we aren't root and sudo would ask.
 apt-get-install = if test "$$(id -u)" = 0; then as=; else as='sudo -n'; fi; \

@@ -70,9 +70,15 @@ def alerting(alert: Alert) -> dict[str, object]:
 def index() -> str:
     """Return `docs/dashboards.md`: the question that each panel answers."""
     template = (ROOT / "dashboards" / "index.md").read_text(encoding="utf-8")
-    return f"<!-- {NOTICE} -->\n\n" + template.replace("{questions}", "\n".join(_questions())).replace(
-        "{alerts}", "\n".join(_alerts())
-    )
+    parts = {"{pictures}": _pictures(), "{questions}": _questions(), "{alerts}": _alerts()}
+    for mark, lines in parts.items():
+        template = template.replace(mark, "\n".join(lines))
+    return f"<!-- {NOTICE} -->\n\n{template}"
+
+
+def _pictures() -> Iterator[str]:
+    for page in (page for page in PAGES if page.picture):
+        yield f"### {page.title}\n\n![{page.title}: {page.question}](images/{page.picture})\n"
 
 
 def _questions() -> Iterator[str]:

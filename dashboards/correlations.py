@@ -3,7 +3,20 @@
 from typing import Final
 
 from pages import Page, Shelf
-from panels import BAD_IF_ANY, GOOD_IF_ALL, at_once, bars, by_bucket, heat, lines, matrix, number, over_time, words
+from panels import (
+    BAD_IF_ANY,
+    GOOD_IF_ALL,
+    at_once,
+    bars,
+    by_bucket,
+    heat,
+    highest_first,
+    lines,
+    matrix,
+    number,
+    over_time,
+    words,
+)
 from queries import among, buckets, equal, gauge, increase, other_than, rate, ratio
 from rules import LIFT, PHI
 
@@ -35,6 +48,11 @@ def _changed_within(**tests: str) -> str:
     return increase(AGENT_STATE_AGE, "le", le=other_than("+Inf"), **tests)
 
 
+def _share(part: str, whole: str) -> str:
+    """Return a ratio without the states, or the times, in which no call was made."""
+    return f"{ratio(part, whole)} >= 0"
+
+
 KNOWN: Final = ratio(rate(STATE_JOINS, certainty=equal(Certainty.KNOWN)), rate(STATE_JOINS))
 
 WARNING: Final = f"""\
@@ -46,10 +64,13 @@ average. *φ* runs from -1 to 1: 0 is no connection, 1 means that the code is me
 elsewhere. A high lift of a rare code has a low φ. Both are over the last hour, accepted calls included, for all
 instances of a job; states with fewer than {FIRM} call starts in that hour aren't shown."""
 
+FIRST: Final = Shelf(
+    4, (words("Read this first", "What does this page say, and what doesn't it? How to read lift and φ.", WARNING),)
+)
+
 TRUST: Final = Shelf(
-    5,
+    4,
     (
-        words("Read this first", "What does this page say, and what doesn't it? How to read lift and φ.", WARNING),
         number(
             "States that are known",
             "Can the states be trusted? The share of call starts whose agent's state was known for certain; the rest "
@@ -69,48 +90,46 @@ TRUST: Final = Shelf(
     ),
 )
 
-TABLES: Final = Shelf(
-    11,
-    (
-        matrix(
-            "Refusals by code and state",
-            "Which code is met in which state? Counts of the whole time shown. Mind how many calls were made in each "
-            "state: lift does.",
-            "short",
-            ("error_code", "agent_state"),
-            at_once(increase(ATTEMPTS, "error_code", "agent_state", error_code=REFUSED)),
-            steps=((None, "transparent"), (1, "light-orange"), (30, "orange"), (300, "red")),
-        ),
-        bars(
-            "Rejected, by state",
-            "In which state are calls rejected most? The share of each state's own call starts, over the whole time "
-            "shown: P(rejected | state).",
-            "percentunit",
-            "agent_state",
-            at_once(ratio(increase(ATTEMPTS, "agent_state", outcome=REJECTED), increase(ATTEMPTS, "agent_state"))),
-        ),
-    ),
-    "Which code in which state",
-)
-
 LIFTS: Final = Shelf(
-    11,
+    13,
     (
         matrix(
             "Lift",
             "How many times as often as on average is this code met in this state? 1 is no difference. Last hour.",
             "none",
             ("error_code", "agent_state"),
-            at_once(f'max by (error_code, agent_state) ({LIFT}{{job=~"$job"}})'),
+            highest_first(f'max by (error_code, agent_state) ({LIFT}{{job=~"$job"}})'),
             steps=((None, "transparent"), (1.5, "light-orange"), (3, "orange"), (5, "red")),
         ),
+    ),
+    "Which code in which state",
+)
+
+PHIS: Final = Shelf(
+    13,
+    (
         matrix(
             "φ",
             "How tightly do this code and this state belong together? 0 is not at all, 1 is always. Last hour.",
             "none",
             ("error_code", "agent_state"),
-            at_once(f'max by (error_code, agent_state) ({PHI}{{job=~"$job"}})'),
+            highest_first(f'max by (error_code, agent_state) ({PHI}{{job=~"$job"}})'),
             steps=((None, "transparent"), (0.1, "light-orange"), (0.2, "orange"), (0.35, "red")),
+        ),
+    ),
+)
+
+STRONGEST: Final = Shelf(
+    11,
+    (
+        bars(
+            "Rejected, by state",
+            "In which state are calls rejected most? The share of each state's own call starts, over the whole time "
+            "shown: P(rejected | state).",
+            "agent_state",
+            highest_first(
+                _share(increase(ATTEMPTS, "agent_state", outcome=REJECTED), increase(ATTEMPTS, "agent_state"))
+            ),
         ),
         lines(
             "The strongest connections",
@@ -119,7 +138,21 @@ LIFTS: Final = Shelf(
             over_time(f'topk(8, {PHI}{{job=~"$job"}})', "{{error_code}} · {{agent_state}}"),
         ),
     ),
-    "Lift and φ",
+)
+
+COUNTS: Final = Shelf(
+    13,
+    (
+        matrix(
+            "Refusals by code and state",
+            "Which code is met in which state? Counts of the whole time shown. Mind how many calls were made in each "
+            "state: lift does.",
+            "short",
+            ("error_code", "agent_state"),
+            highest_first(increase(ATTEMPTS, "error_code", "agent_state", error_code=REFUSED)),
+            steps=((None, "transparent"), (1, "light-orange"), (30, "orange"), (300, "red")),
+        ),
+    ),
 )
 
 AGE: Final = Shelf(
@@ -136,10 +169,9 @@ AGE: Final = Shelf(
             "Rejected, by time since the agent's last change",
             "Are calls soon after a change rejected more often? Of the call starts sent within so many seconds of a "
             "change, the share that was rejected.",
-            "percentunit",
             "le",
-            at_once(ratio(_changed_within(outcome=REJECTED), _changed_within())),
-            is_ordered=True,
+            at_once(_share(_changed_within(outcome=REJECTED), _changed_within())),
+            unit_of_order="s",
         ),
     ),
     "Time since the last change",
@@ -187,14 +219,6 @@ STATES: Final = Shelf(
             over_time(gauge(AGENTS, "agent_state"), "{{agent_state}}"),
             stacked=True,
         ),
-        matrix(
-            "Changes of state",
-            "Where do agents come from, and where do they go? Counts of the whole time shown; rows are what was.",
-            "short",
-            ("from_state", "to_state"),
-            at_once(increase(AGENT_STATE_CHANGES, "from_state", "to_state")),
-            steps=((None, "transparent"), (1, "light-blue"), (100, "blue")),
-        ),
         lines(
             "Lookups by certainty and source",
             "Who told us the states, and how far can they be believed?",
@@ -206,9 +230,24 @@ STATES: Final = Shelf(
     "The agents",
 )
 
+CHANGES: Final = Shelf(
+    13,
+    (
+        matrix(
+            "Changes of state",
+            "Where do agents come from, and where do they go? Counts of the whole time shown; rows are what was.",
+            "short",
+            ("from_state", "to_state"),
+            highest_first(increase(AGENT_STATE_CHANGES, "from_state", "to_state")),
+            steps=((None, "transparent"), (1, "light-blue"), (100, "blue")),
+        ),
+    ),
+)
+
 CORRELATION: Final = Page(
     "call-initiation-correlation",
     "Call initiation: correlation",
     "Is it the agents' state, or the request?",
-    (TRUST, TABLES, LIFTS, AGE, BLAME, STATES),
+    (FIRST, TRUST, LIFTS, PHIS, STRONGEST, COUNTS, AGE, BLAME, STATES, CHANGES),
+    picture="grafana-correlation.png",
 )

@@ -243,4 +243,5 @@ EXPORTER_HEALTH: Final = Page(
     "Call initiation: exporter health",
     "Can the other three dashboards be believed?",
     (NOW, FEED, TOLD, RECORDER, FAULTS, SCRAPES),
+    picture="grafana-health.png",
 )

@@ -14,6 +14,18 @@ REJECTED: Final = equal(Outcome.REJECTED)
 NOT_VALIDATION: Final = among(
     Outcome.FAILED, Outcome.AMBIGUOUS, Outcome.NOT_SENT, Outcome.UNAUTHORIZED, Outcome.RATE_LIMITED, Outcome.REDIRECTED
 )
+COLOURS: Final = {
+    Outcome.ACCEPTED: "green",
+    Outcome.REJECTED: "orange",
+    Outcome.UNAUTHORIZED: "purple",
+    Outcome.RATE_LIMITED: "yellow",
+    Outcome.FAILED: "red",
+    Outcome.AMBIGUOUS: "dark-red",
+    Outcome.NOT_SENT: "blue",
+    Outcome.REDIRECTED: "light-blue",
+    Outcome.CANCELLED: "text",
+}
+"""Refusals are the caller's to mend, red is the provider's or the network's."""
 
 NOW: Final = Shelf(
     5,
@@ -74,6 +86,7 @@ ATTEMPTED: Final = Shelf(
             "cps",
             over_time(rate(ATTEMPTS, "outcome"), "{{outcome}}"),
             stacked=True,
+            colours=COLOURS,
         ),
         lines(
             "Refusals by code",
@@ -123,7 +136,7 @@ CODES: Final = Shelf(
             "What is refused most, and how is each code against the same time yesterday? Counts of the whole time "
             "shown, and of as long a time a day earlier.",
             "short",
-            {"Time": "", "error_code": "Code", "Value #A": "Now", "Value #B": "A day earlier"},
+            {"Time": "", "error_code": "Code", "Value": "Now", "Value #A": "Now", "Value #B": "A day earlier"},
             at_once(f"topk(20, {increase(ATTEMPTS, 'error_code', error_code=other_than('none'))})"),
             at_once(increase(ATTEMPTS, "error_code", offset="1d", error_code=other_than("none"))),
         ),
@@ -185,4 +198,5 @@ OVERVIEW: Final = Page(
     "Call initiation: overview",
     "Is dialling healthy, since when, and what is to blame?",
     (NOW, ATTEMPTED, LATENCY, CODES, AFTER),
+    picture="grafana-overview.png",
 )

@@ -48,6 +48,7 @@ class Page:
         shelves: What is on it, from the top.
         texts: Text variables: name, label, default.
         since: How far back it looks at first.
+        picture: Its picture in `docs/images`, where it has one.
     """
 
     uid: str
@@ -56,6 +57,7 @@ class Page:
     shelves: tuple[Shelf, ...]
     texts: tuple[tuple[str, str, str], ...] = ()
     since: str = "now-6h"
+    picture: str = ""
 
 
 def rendered(page: Page) -> str:

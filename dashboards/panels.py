@@ -5,7 +5,8 @@ names its own data source; ratios are never stacked.
 """
 
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from grafana_foundation_sdk.builders import (
@@ -37,6 +38,7 @@ from grafana_foundation_sdk.models.common import (
 )
 from grafana_foundation_sdk.models.dashboard import (
     DataTransformerConfig,
+    DynamicConfigValue,
     FieldColorModeId,
     Panel,
     Threshold,
@@ -54,6 +56,7 @@ Steps = tuple[tuple[float | None, str], ...]
 
 BAD_SHARE: Final[Steps] = ((None, "green"), (0.05, "orange"), (0.15, "red"))
 BAD_IF_ANY: Final[Steps] = ((None, "green"), (1, "red"))
+NO_COLOURS: Final[Mapping[str, str]] = MappingProxyType({})
 GOOD_IF_ALL: Final[Steps] = ((None, "red"), (0.5, "orange"), (0.9, "green"))
 
 
@@ -75,6 +78,11 @@ def by_bucket(expr: str, *, exemplar: bool = False) -> prometheus.Dataquery:
 def at_once(expr: str) -> prometheus.Dataquery:
     """Return a PromQL query of the present for a table, labels as columns."""
     return prometheus.Dataquery().expr(expr).instant().format(PromQueryFormat.TABLE).datasource(PROMETHEUS)
+
+
+def highest_first(expr: str) -> prometheus.Dataquery:
+    """Return a PromQL query of the present whose highest values are in the first rows and columns of a table."""
+    return at_once(f"sort_desc({expr})")
 
 
 def traces(query: str) -> tempo.Dataquery:
@@ -100,10 +108,19 @@ def number(title: str, about: str, unit: str, query: prometheus.Dataquery, steps
     return _panel(panel, title, about, unit, query)
 
 
-def lines(title: str, about: str, unit: str, *queries: Any, stacked: bool = False, top: float | None = None) -> Panel:
-    """Return lines over time; stacked where their sum means something."""
-    panel = timeseries.Panel().min(0).legend(_legend()).tooltip(_tooltip()).line_width(1)
-    panel.fill_opacity(40 if stacked else 8)
+def lines(  # noqa: PLR0913 - what every panel has, and how its lines look
+    title: str,
+    about: str,
+    unit: str,
+    *queries: Any,
+    stacked: bool = False,
+    top: float | None = None,
+    colours: Mapping[str, str] = NO_COLOURS,
+) -> Panel:
+    """Return lines over time; stacked where their sum means something, and coloured by name where a colour does."""
+    panel = _over_time().min(0).fill_opacity(40 if stacked else 8)
+    for name, colour in colours.items():
+        panel.override_by_name(name, [DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})])
     if stacked:
         panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
     if top is not None:
@@ -113,7 +130,7 @@ def lines(title: str, about: str, unit: str, *queries: Any, stacked: bool = Fals
 
 def signed_lines(title: str, about: str, unit: str, *queries: Any) -> Panel:
     """Return lines over time that may be below zero."""
-    panel = timeseries.Panel().legend(_legend()).tooltip(_tooltip()).line_width(1).axis_centered_zero(True)  # noqa: FBT003 - the SDK's setter
+    panel = _over_time().axis_soft_min(-1).axis_soft_max(1)
     return _panel(panel, title, about, unit, *queries)
 
 
@@ -124,13 +141,13 @@ def heat(title: str, about: str, unit: str, query: prometheus.Dataquery) -> Pane
     return _panel(panel, title, about, unit, query)
 
 
-def bars(  # noqa: PLR0913 - what every panel has, and its field
-    title: str, about: str, unit: str, field: str, query: prometheus.Dataquery, *, is_ordered: bool = False
-) -> Panel:
-    """Return one bar for each value of a label; in the order of the values where these are numbers."""
-    panel = barchart.Panel().x_field(field).legend(_legend(is_shown=False)).tooltip(_tooltip()).min(0)
+def bars(title: str, about: str, field: str, query: prometheus.Dataquery, *, unit_of_order: str = "") -> Panel:
+    """Return a share for each value of a label, as bars; in the order of the values where these have a unit."""
+    panel = barchart.Panel().x_field(field).legend(_legend(is_shown=False)).tooltip(_tooltip()).min(0).max(1)
+    panel.thresholds(_thresholds(BAD_SHARE)).color_scheme(_colours(FieldColorModeId.THRESHOLDS))
     _transform(panel, "organize", excludeByName={"Time": True}, indexByName={}, renameByName={})
-    if is_ordered:
+    if unit_of_order:
+        panel.override_by_name(field, [DynamicConfigValue("unit", unit_of_order)])
         _transform(
             panel, "convertFieldType", conversions=[{"targetField": field, "destinationType": "number"}], fields={}
         )
@@ -138,14 +155,15 @@ def bars(  # noqa: PLR0913 - what every panel has, and its field
         _transform(
             panel, "convertFieldType", conversions=[{"targetField": field, "destinationType": "string"}], fields={}
         )
-    return _panel(panel, title, about, unit, query)
+    return _panel(panel, title, about, "percentunit", query)
 
 
 def columns(title: str, about: str, unit: str, names: dict[str, str], *queries: Any) -> Panel:
     """Return a table of labels and values; `names` says what a column is called, an empty name hides it."""
     hidden = {column: True for column, name in names.items() if not name}
     renamed = {column: name for column, name in names.items() if name}
-    panel = table.Panel().filterable(True)  # noqa: FBT003 - the SDK's setter
+    panel = table.Panel().filterable(True).min_width(90)  # noqa: FBT003 - the SDK's setter
+    panel.override_by_field_type("number", [DynamicConfigValue("custom.width", 105)])
     _transform(panel, "merge")
     _transform(panel, "organize", excludeByName=hidden, indexByName={}, renameByName=renamed)
     return _panel(panel, title, about, unit, *queries)
@@ -157,7 +175,8 @@ def matrix(  # noqa: PLR0913 - what every panel has, its axes and colours
     """Return a table of one label's values (rows) against another's (columns); a pair that never met is empty."""
     panel = table.Panel().thresholds(_thresholds(steps)).decimals(2 if unit != "short" else 0)
     panel.cell_options(TableColoredBackgroundCellOptions(mode=TableCellBackgroundDisplayMode.BASIC))
-    panel.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.THRESHOLDS))
+    panel.color_scheme(_colours(FieldColorModeId.THRESHOLDS)).min_width(96)
+    panel.override_by_field_type("string", [DynamicConfigValue("custom.width", 290)])
     _transform(panel, "groupingToMatrix", columnField=axes[1], rowField=axes[0], valueField="Value", emptyValue="null")
     return _panel(panel, title, about, unit, query)
 
@@ -189,6 +208,15 @@ def words(title: str, about: str, content: str) -> Panel:
     return panel
 
 
+def _over_time() -> timeseries.Panel:
+    panel = timeseries.Panel().legend(_legend()).tooltip(_tooltip()).line_width(1)
+    return panel.color_scheme(_colours(FieldColorModeId.PALETTE_CLASSIC))
+
+
+def _colours(mode: FieldColorModeId) -> dashboard.FieldColor:
+    return dashboard.FieldColor().mode(mode)
+
+
 def _panel(panel: Any, title: str, about: str, unit: str, *queries: Any) -> Panel:
     for name, query in zip(string.ascii_uppercase, queries, strict=False):
         query.ref_id(name)
@@ -208,7 +236,8 @@ def _thresholds(steps: Steps) -> dashboard.ThresholdsConfig:
 
 def _legend(*, is_shown: bool = True) -> common.VizLegendOptions:
     legend = common.VizLegendOptions().show_legend(is_shown).placement(LegendPlacement.BOTTOM)
-    return legend.display_mode(LegendDisplayMode.TABLE).calcs(["mean", "max", "lastNotNull"])
+    legend.display_mode(LegendDisplayMode.TABLE).calcs(["max", "lastNotNull"])
+    return legend.sort_by("Max").sort_desc(True)  # noqa: FBT003 - the SDK's setter
 
 
 def _tooltip() -> common.VizTooltipOptions:
