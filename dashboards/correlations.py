@@ -90,21 +90,6 @@ TRUST: Final = Shelf(
     ),
 )
 
-LIFTS: Final = Shelf(
-    13,
-    (
-        matrix(
-            "Lift",
-            "How many times as often as on average is this code met in this state? 1 is no difference. Last hour.",
-            "none",
-            ("error_code", "agent_state"),
-            highest_first(f'max by (error_code, agent_state) ({LIFT}{{job=~"$job"}})'),
-            steps=((None, "transparent"), (1.5, "light-orange"), (3, "orange"), (5, "red")),
-        ),
-    ),
-    "Which code in which state",
-)
-
 PHIS: Final = Shelf(
     13,
     (
@@ -115,6 +100,21 @@ PHIS: Final = Shelf(
             ("error_code", "agent_state"),
             highest_first(f'max by (error_code, agent_state) ({PHI}{{job=~"$job"}})'),
             steps=((None, "transparent"), (0.1, "light-orange"), (0.2, "orange"), (0.35, "red")),
+        ),
+    ),
+    "Which code in which state",
+)
+
+LIFTS: Final = Shelf(
+    13,
+    (
+        matrix(
+            "Lift",
+            "How many times as often as on average is this code met in this state? 1 is no difference. Last hour.",
+            "none",
+            ("error_code", "agent_state"),
+            highest_first(f'max by (error_code, agent_state) ({LIFT}{{job=~"$job"}})'),
+            steps=((None, "transparent"), (1.5, "light-orange"), (3, "orange"), (5, "red")),
         ),
     ),
 )
@@ -248,6 +248,6 @@ CORRELATION: Final = Page(
     "call-initiation-correlation",
     "Call initiation: correlation",
     "Is it the agents' state, or the request?",
-    (FIRST, TRUST, LIFTS, PHIS, STRONGEST, COUNTS, AGE, BLAME, STATES, CHANGES),
+    (FIRST, TRUST, PHIS, LIFTS, STRONGEST, COUNTS, AGE, BLAME, STATES, CHANGES),
     picture="grafana-correlation.png",
 )
