@@ -6,14 +6,15 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from call_initiation import service
-from call_initiation.errors import ListenError
-from call_initiation.service import Demonstration, demonstration, ended_by_signals, is_over, simulation
+from call_initiation.errors import ListenError, SettingsError
+from call_initiation.service import Demonstration, demonstration, ended_by_signals, is_over, serving, simulation
 from call_initiation.settings import Address, Settings, load
 from call_initiation.simulator.org import user_token
 from collector import Collector, attributes
@@ -171,3 +172,24 @@ def test_signals_end_it_and_do_nothing_else(number: signal.Signals) -> None:
             return before, await is_over(end, PATIENCE)
 
     assert (False, True) == asyncio.run(ended())
+
+
+@pytest.mark.parametrize("suffix", ["", "_FILE"])
+def test_the_gateway_follows_agents_through_a_store(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With credentials from wherever they are found; one that can't be a store is said to be so, and isn't quoted."""
+    for name in ("GENESYS_CLIENT_ID", "GENESYS_CLIENT_SECRET"):
+        (tmp_path / name).write_text("made-up")
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name + suffix, str(tmp_path / name) if suffix else "made-up")
+    flags = {"upstream": "http://127.0.0.1:9", "listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
+    settings = load(None, {**flags, "store": "memcached://canary@127.0.0.1"})
+
+    async def serve() -> None:
+        async with serving(settings):
+            pytest.fail("it began")
+
+    with pytest.raises(SettingsError, match=r"^store: ") as caught:
+        asyncio.run(serve())
+    assert "canary" not in str(caught.value)

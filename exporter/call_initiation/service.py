@@ -6,6 +6,7 @@ before the organisation that it hears of them from; the listener closes last, so
 """
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 from opentelemetry.sdk.trace import TracerProvider
+from pydantic import SecretStr
 
 from call_initiation import collector, presets
 from call_initiation.collector import Signal
@@ -45,7 +47,8 @@ PACE: Final = 10.0
 _LOOK: Final = 0.05  # seconds between looks at whether the agents' states are known
 _LAST_NEWS: Final = 0.2  # seconds for what changed up to the last call to be heard of
 _PORTS: Final = 20
-_DRAIN: Final = 1.0  # seconds for a collector to take what waits; the whole end may take 2
+_CLIENT_ID_FILE: Final = "GENESYS_CLIENT_ID_FILE"
+_DRAIN: Final = 0.7  # seconds for a collector to take what waits; the whole end may take 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +114,20 @@ async def serving(settings: Settings) -> AsyncGenerator[Sidecar]:
     """
     plan(settings)  # so that a mistake is told before anything has begun
     with _exporter(settings) as exporter:
-        secret = settings.genesys_client_secret
-        if settings.upstream is not None and settings.genesys_client_id is not None and secret is not None:
+        if settings.upstream is not None and (settings.genesys_client_id or os.environ.get(_CLIENT_ID_FILE)):
             exporter.follow_agents(
                 region=settings.upstream,
                 as_seen=True,
                 client_id=settings.genesys_client_id,
-                client_secret=secret.get_secret_value(),
+                client_secret=_shown(settings.genesys_client_secret),
+                store=_shown(settings.store),
             )
         async with sidecar(settings, exporter) as running:
             yield running
+
+
+def _shown(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 async def standings(access: Access, agent_ids: Iterable[str]) -> list[Standing]:

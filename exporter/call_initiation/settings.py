@@ -119,6 +119,7 @@ class Settings(BaseSettings):
     log_format: Annotated[Literal["text", "json"], BeforeValidator(_lower), Field(description="text or json")] = "text"
     genesys_client_id: Annotated[str | None, Field(description="the id of an OAuth client, as text")] = None
     genesys_client_secret: Annotated[SecretStr | None, Field(description="the OAuth client's secret, as text")] = None
+    store: Annotated[SecretStr | None, Field(description="the URL of a Redis, as text")] = None
 
     @classmethod
     def settings_customise_sources(
