@@ -62,6 +62,62 @@ def test_idle_connections_are_swept_by_the_clock() -> None:
         assert [0, 0, 1] == [received.connection for received in api.received]
 
 
+def test_an_api_that_says_close_gets_the_next_request_on_another_connection() -> None:
+    """What it said is believed at once, before it closes."""
+    with Server(always(answer(202, b"{}", ("Connection", "close")))) as api:
+
+        async def scenario(upstream: Upstream) -> None:
+            assert [b"{}", b"{}"] == [await _called(upstream), await _called(upstream)]
+
+        _run(api, scenario)
+        assert [0, 1] == [received.connection for received in api.received]
+
+
+def test_a_connection_that_ends_as_it_begins_is_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request's stream stays unread, which says that nothing was sent."""
+    connected = Upstream._connected
+
+    async def ended(upstream: Upstream, deadline: float) -> object:
+        connection = await connected(upstream, deadline)
+        connection.abort()
+        return connection
+
+    monkeypatch.setattr(Upstream, "_connected", ended)
+    with Server(always(ACCEPTED)) as api:
+
+        async def scenario(upstream: Upstream) -> None:
+            with pytest.raises(httpx.ConnectError, match="before anything was sent"):
+                await _called(upstream)
+
+        _run(api, scenario)
+        assert [] == api.received
+
+
+def test_an_answer_that_comes_as_its_call_is_cancelled_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the cancelling and its taking effect the loop may still read the answer."""
+    connected, connections = Upstream._connected, []
+
+    async def noted(upstream: Upstream, deadline: float) -> object:
+        connections.append(await connected(upstream, deadline))
+        return connections[0]
+
+    monkeypatch.setattr(Upstream, "_connected", noted)
+    never = Event()
+    with Server(always(never)) as api:
+
+        async def scenario(upstream: Upstream) -> None:
+            call = asyncio.create_task(_called(upstream))
+            await asyncio.to_thread(api.wait)
+            call.cancel()
+            connections[0].data_received(ACCEPTED)
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            assert connections[0]._transport.is_closing()
+
+        _run(api, scenario)
+        never.set()
+
+
 def test_no_connection_is_kept_after_the_end() -> None:
     """An answer under way is read to its end, and its connection closed."""
     hold = Event()

@@ -60,6 +60,15 @@ def test_a_certificate_that_cannot_be_used_is_named(key: str, tmp_path: Path) ->
             plan(load(flags={"upstream": "mypurecloud.ie", "tls_cert": own, key: path}))
 
 
+def test_a_certificate_alone_asks_dialers_for_none(tmp_path: Path) -> None:
+    """TLS is for the tokens' sake; who the dialers are is another setting."""
+    own = tmp_path / "own.pem"
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(own))
+    tls = plan(load(flags={"upstream": "mypurecloud.ie", "tls_cert": own})).tls
+    assert tls is not None
+    assert ssl.CERT_NONE is tls.verify_mode
+
+
 def test_an_upstream_is_needed() -> None:
     """There is no default for where calls go."""
     with pytest.raises(SettingsError, match="--upstream: found nothing, expected a region"):

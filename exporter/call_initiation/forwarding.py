@@ -55,12 +55,12 @@ class Forwarding:
 
     Attributes:
         passage: What the dialer asks.
-        task: What the request is served in.
+        task: What the request is served in; set by whoever serves it.
     """
 
     def __init__(self, front: Front, passage: Passage, content: bytes) -> None:
         self.passage = passage
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None]
         self._front = front
         self._body = content
         self._content = Content(content)
@@ -88,14 +88,13 @@ class Forwarding:
 
     def leave(self) -> None:
         """Give the request up if it wasn't sent: nobody waits for it any more."""
-        if self.task is not None and not self.is_sent:
+        if not self.is_sent:
             self.task.cancel()
 
     def give_up(self) -> None:
         """End the request now, and tell the dialer so."""
         self.fail(_GIVEN_UP if self.is_sent else _NOT_BEGUN)
-        if self.task is not None:
-            self.task.cancel()
+        self.task.cancel()
 
     def refuse(self, refusal: Refusal) -> None:
         """Tell the dialer that its request was not sent."""

@@ -136,16 +136,11 @@ class Front(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
-        match self._phase:
-            case Phase.LINGERING | Phase.GONE:
-                return
-            case Phase.ANSWER:
-                self.is_last = True
-                return
-            case Phase.IDLE:
-                self._wait(Phase.HEAD, self._server.patience.head)
-            case Phase.HEAD | Phase.BODY:
-                pass
+        if self._phase in {Phase.ANSWER, Phase.LINGERING, Phase.GONE}:
+            self.is_last = True
+            return
+        if self._phase is Phase.IDLE:
+            self._wait(Phase.HEAD, self._server.patience.head)
         self._wire_size += len(data)
         refusal = self._read(data)
         if refusal is not None:

@@ -139,7 +139,7 @@ class Gateway:
         self.is_ready = False
         self._server.close()
         self._sweeping.cancel()
-        tasks = [forwarding.task for forwarding in self._under_way.values() if forwarding.task is not None]
+        tasks = [forwarding.task for forwarding in self._under_way.values()]
         for forwarding in list(self._under_way.values()):
             forwarding.give_up()
         await asyncio.gather(*tasks, self._sweeping, return_exceptions=True)
