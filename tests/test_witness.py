@@ -210,6 +210,18 @@ def test_who_is_followed_already_is_not_read_again(bench: Bench) -> None:
     assert bench.witness.is_settled
 
 
+def test_a_doubt_of_one_agent_does_not_unsettle_all(bench: Bench) -> None:
+    """Of many busy agents somebody is always in doubt, and the feed is up all the same; not so when all are."""
+    bench.notify(T + 20, Part.PRESENCE, None, presence="BUSY")
+    bench.notify(T + 20, Part.PRESENCE, T + 5000, presence="AWAY")
+    assert ["a"] == bench.witness.due(T + 30)
+    assert bench.witness.is_settled
+    bench.witness.read_all(T + 40)
+    assert not bench.witness.is_settled
+    bench.read(T + 50)
+    assert bench.witness.is_settled
+
+
 def test_agents_are_read_and_sampled_in_turn_as_many_as_one_read_shows() -> None:
     """And over again; those who wait to be read are no sample."""
     bench = Bench()

@@ -127,6 +127,7 @@ class Witness:
         self._timeline = timeline
         self._agents: dict[str, _Agent] = {}
         self._unread: OrderedDict[str, float] = OrderedDict()
+        self._unseen: set[str] = set()
         self._failures: OrderedDict[AsyncFailure, None] = OrderedDict()
         self._turn = 0
         self.notified_at = 0.0
@@ -148,12 +149,14 @@ class Witness:
             if agent_id not in self._agents:
                 self._agents[agent_id] = _Agent()
                 self._unread[agent_id] = now + BLUR
+                self._unseen.add(agent_id)
 
     def drop(self, agent_ids: Iterable[str]) -> None:
         """Follow some agents no more; nothing of them was vouched for yet."""
         for agent_id in agent_ids:
             self._agents.pop(agent_id, None)
             self._unread.pop(agent_id, None)
+            self._unseen.discard(agent_id)
 
     # -- what is heard --------------------------------------------------------------------------------------------
 
@@ -233,8 +236,8 @@ class Witness:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nobody waits to be read."""
-        return not self._unread
+        """Whether everyone was read since everyone was in doubt; of many busy agents a few always wait to be read."""
+        return not self._unseen
 
     def due(self, now: float) -> list[str]:
         """Return who is to be read now: those in doubt, as many as one read shows."""
@@ -265,6 +268,7 @@ class Witness:
 
     def _gone(self, agent_id: str, agent: _Agent) -> None:
         self._unread.pop(agent_id, None)
+        self._unseen.discard(agent_id)
         agent.heard.clear()
         agent.is_vouched = agent.is_read = False
         self._tell(Forgotten(agent_id))
@@ -287,6 +291,7 @@ class Witness:
             self._unread.move_to_end(agent_id)
             return
         self._unread.pop(agent_id, None)
+        self._unseen.discard(agent_id)
         agent.is_vouched = are_all(whole)
         for update in whole:
             at = asked if update.at is None else self._timeline.local(update.at)
@@ -316,6 +321,7 @@ class Witness:
     def read_all(self, now: float) -> None:
         """Have everyone read, now that changes are heard of."""
         self._unread = OrderedDict.fromkeys(self._agents, now + BLUR)
+        self._unseen = set(self._agents)
 
     def _doubt(self, agent_id: str, since: float, now: float) -> None:
         agent = self._agents[agent_id]
