@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, redirect_stdout
+from contextlib import closing, nullcontext, redirect_stdout
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 import call_initiation
 from call_initiation import cli
 from call_initiation.aggregate import Aggregate
-from call_initiation.pages import Listener
+from call_initiation.pages import Guard, Listener
 
 PATIENCE = 30.0
 ESCAPE = "\x1b"
@@ -279,6 +279,14 @@ def test_health_of_something_else(run: Run, answer: bytes, complaint: str) -> No
         Thread(target=server.handle_request, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         assert (1, "", f"{url} is not healthy: {complaint}\n") == run("health", "--url", url)
+
+
+def test_health_of_an_exporter_that_asks_for_a_password(run: Run) -> None:
+    """Status 0: it runs, and a health check needs to know no more."""
+    asking = Guard(admits=lambda authorization: authorization == "the password")
+    listener = Listener(CollectorRegistry(), Aggregate().snapshot, list, "127.0.0.1", 0, guard=asking)
+    with closing(listener):
+        assert (0, "", "") == run("health", "--url", listener.url)
 
 
 def test_a_file_of_settings_counts(run: Run, tmp_path: Path) -> None:
