@@ -272,9 +272,9 @@ class Proxy:
         said = subprocess.run(  # noqa: S603 - a program that this benchmark names
             [*command, f"http://127.0.0.1:{self.port}{CALLS}"], capture_output=True, text=True, check=True
         ).stdout
-        served, refused = _number(r"(\d+) requests in", said), _number(r"Non-2xx or 3xx responses: (\d+)", said)
-        assert served == refused, f"{self.name} answered something else:\n{said}"
-        self.cpu[in_flight].append((self._spent() - before) / served * 1e6)
+        served, refused = (re.findall(p, said) for p in (r"(\d+) requests in", r"Non-2xx or 3xx responses: (\d+)"))
+        assert served == refused, f"{self.name} answered something else, or nothing:\n{said}"
+        self.cpu[in_flight].append((self._spent() - before) / int(served[0]) * 1e6)
         self.rates[in_flight].append(_number(r"Requests/sec: +([\d.]+)", said))
         self.p50[in_flight].append(_milliseconds("50%", said))
         self.p99[in_flight].append(_milliseconds("99%", said))
@@ -367,6 +367,9 @@ def proxies(rounds: int, seconds: int) -> list[Proxy]:
         for name, command in commands(upstream, folder).items():
             port = free_port()
             found.append(Proxy(name, port, stack.enter_context(process(command(port), port))))
+            httpx.post(
+                f"http://127.0.0.1:{port}{CALLS}", content=b"{}", trust_env=False, timeout=30
+            )  # some listen too soon
         for turn in range(rounds):
             for in_flight in IN_FLIGHT:
                 for proxy in found[turn % len(found) :] + found[: turn % len(found)]:
