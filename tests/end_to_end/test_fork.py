@@ -38,6 +38,7 @@ def tell(name, flushed):
     books = {stage: asdict(ledger) for stage, ledger in exporter.ledgers().items()}
     threads = sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("call-initiation"))
     said = {"name": name, "flushed": flushed, "books": books, "threads": threads, "url": exporter.metrics_url}
+    said["failures"] = len(exporter._failures.newest())
     os.write(1, json.dumps(said).encode() + b"\\n")
 
 def child():
@@ -140,6 +141,7 @@ def test_parent_and_child_keep_apart(way: str, sink: Collector, monkeypatch: pyt
     assert ((0, 0, 0, {}), (1, 1, 0, {})) == (exported(child, "updates"), exported(parent, "updates"))
     assert {"call-initiation-recorder", "call-initiation-spans"} <= {*parent["threads"]}
     assert {"call-initiation-recorder", "call-initiation-spans"} <= {*child["threads"]} or way == "multiprocessing"
+    assert (2, 4) == (child["failures"], parent["failures"])
     assert child["url"] is None
     assert parent["url"]
     assert 6 == len({span.span_id for span in sink.spans()}) == len(sink.spans()) == len(sink.records())
