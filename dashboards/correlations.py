@@ -55,6 +55,11 @@ def _share(part: str, whole: str) -> str:
 
 KNOWN: Final = ratio(rate(STATE_JOINS, certainty=equal(Certainty.KNOWN)), rate(STATE_JOINS))
 
+OFTEN: Final = 5
+"""Refusals from which on a pair's lift says something."""
+
+MET: Final = increase(ATTEMPTS, "error_code", "agent_state", error_code=REFUSED)
+
 WARNING: Final = f"""\
 **Correlation, not cause.** A state in which a code is met often is a lead: look at single calls on the agent timeline
 before anything is changed.
@@ -110,10 +115,11 @@ LIFTS: Final = Shelf(
     (
         matrix(
             "Lift",
-            "How many times as often as on average is this code met in this state? 1 is no difference. Last hour.",
+            "How many times as often as on average is this code met in this state? 1 is no difference. Last hour; "
+            f"pairs met fewer than {OFTEN} times in the time shown are left out, for a single one can have any lift.",
             "none",
             ("error_code", "agent_state"),
-            highest_first(f'max by (error_code, agent_state) ({LIFT}{{job=~"$job"}})'),
+            highest_first(f'max by (error_code, agent_state) ({LIFT}{{job=~"$job"}}) and {MET} >= {OFTEN}'),
             steps=((None, "transparent"), (1.5, "light-orange"), (3, "orange"), (5, "red")),
         ),
     ),
