@@ -21,7 +21,7 @@ from call_initiation import service, settings, terminal
 
 IMAGES = Path(__file__).parent / "images"
 BROWSER = ("chromium", "chromium-browser", "google-chrome")
-WIDTH, HEIGHT = 1440, 1010
+WIDTH, HEIGHT = 1440, 1170
 FONT = re.compile(r"@font-face \{.*?\}\n", re.DOTALL)
 
 
