@@ -89,12 +89,18 @@ def test_a_chosen_port_that_is_taken_is_an_error(taken: int) -> None:
         asyncio.run(demonstrated(load(flags={"metrics_listen": f"127.0.0.1:{taken}"})))
 
 
+def hold(holder: socket.socket, port: int) -> None:
+    """Take a port, unless somebody else holds it; one that was held until a moment ago can be had as well."""
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with suppress(OSError):
+        holder.bind(("127.0.0.1", port))
+        holder.listen()
+
+
 def test_a_default_port_that_is_taken_gives_way_to_the_next_free_one() -> None:
     """And the operator is told."""
     with socket.socket() as holder:
-        with suppress(OSError):  # somebody else holds it
-            holder.bind(("127.0.0.1", 9464))
-            holder.listen()
+        hold(holder, 9464)
         ended = asyncio.run(demonstrated(load()))
     port = urlsplit(ended.url).port or 0
     assert 9464 < port < 9484
@@ -106,9 +112,7 @@ def test_where_no_port_is_free_the_first_one_is_named(monkeypatch: pytest.Monkey
     monkeypatch.setattr(service, "_PORTS", 2)
     with socket.socket() as one, socket.socket() as other:
         for holder, port in ((one, 9464), (other, 9465)):
-            with suppress(OSError):  # somebody else holds it
-                holder.bind(("127.0.0.1", port))
-                holder.listen()
+            hold(holder, port)
         with pytest.raises(ListenError, match="9464"):
             asyncio.run(demonstrated(load()))
 
