@@ -33,7 +33,7 @@ if holder and holder ~= ARGV[1] then return 0 end
 redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2])
 local time = redis.call('time')
 local last = tonumber(redis.call('get', KEYS[2]) or 0)
-local epoch = math.max(last + 1, time[1] * 1000 + math.floor(time[2] / 1000))
+local epoch = math.max(last + 1, time[1] * 1000000 + time[2])
 redis.call('set', KEYS[2], string.format('%d', epoch))
 redis.call('del', KEYS[3])
 return epoch
