@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from threading import Event as Flag
 from threading import Thread, current_thread
 from time import monotonic, perf_counter
@@ -133,6 +134,31 @@ def test_a_call_is_recorded_when_it_has_settled() -> None:
     bench.recorder.turn(200.0)
     assert [ACCEPTED] == bench.first == bench.second
     assert Ledger(recorded=1, exported=1) == bench.attempts()
+
+
+def test_what_waits_settles_anew_after_an_outage() -> None:
+    """A process that was stopped has yet to hear what happened meanwhile; a flush doesn't wait for it."""
+    bench = Bench().by_hand()
+    bench.submit(finished=100.0)
+    bench.submit(finished=160.0)
+    bench.recorder.wake(150.0)
+    bench.recorder.turn(150.0 + SETTLE - 0.01)
+    assert ([], Ledger(recorded=2, pending=2)) == (bench.first, bench.attempts())
+    bench.recorder.turn(150.0 + SETTLE)
+    assert Ledger(recorded=2, exported=1, pending=1) == bench.attempts()
+    bench.recorder.turn(150.0 + SETTLE, everything=True)
+    assert Ledger(recorded=2, exported=2) == bench.attempts()
+
+
+def test_a_gap_between_two_turns_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stopped the process; here it is the clock that leaps."""
+    bench = Bench()
+    leaps = chain([0.0], repeat(3600.0))
+    monkeypatch.setattr("call_initiation.recorder.monotonic", lambda: next(leaps))
+    bench.submit(finished=0.0)
+    assert bench.recorder.flush(SOON)
+    assert 3600.0 == bench.recorder._woken
+    bench.recorder.close(SOON)
 
 
 def test_updates_are_applied_before_calls_are_recorded() -> None:

@@ -4,8 +4,8 @@ The caller's side (`submit`, `update`, `fault`) appends to a bounded queue and r
 raises. The recorder's side works in short slices and gives way between them, for the interpreter's lock is shared
 with the code that places calls.
 
-The settle window lets state changes that took effect before a call, but were heard of after it, still count. An
-error whose body is being read when the window ends gets a while longer.
+The settle window lets state changes that took effect before a call, but were heard of after it, still count; only
+time in which the process ran is counted. An error whose body is being read when the window ends gets a while longer.
 
 The law, for each stage: `recorded == exported + pending + sum(dropped)`, exactly, at any moment.
 """
@@ -15,6 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from threading import Event as Flag
 from threading import Lock, Thread, current_thread
 from time import monotonic, perf_counter, sleep
@@ -38,6 +39,9 @@ LONG_SLICE: Final = 0.001
 
 _FILLING: Final = 4
 """Which part of the capacity must wait for that: a quarter."""
+
+OUTAGE: Final = 1.0
+"""Seconds between two turns from which on the process was stopped, or starved: nobody could hear anything meanwhile."""
 
 PATIENCE: Final = 30.0
 """Seconds that an error's body may still be read in after its answer."""
@@ -162,6 +166,7 @@ class Recorder:
         self._exported: Counter[str] = Counter()
         self._dropped: Counter[tuple[str, str]] = Counter()
         self._told: set[str] = set()
+        self._woken = -inf
         self._thread: Thread | None = None
         self._wake = Flag()
         self._flushes: deque[Flag] = deque()
@@ -258,15 +263,23 @@ class Recorder:
     # -- the recorder's thread ------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        before = monotonic()
         while not self._is_closed:
             self._wake.wait(TICK)
             self._wake.clear()
-            flushes = len(self._flushes)
-            self.turn(monotonic(), everything=flushes > 0)
+            flushes, now = len(self._flushes), monotonic()
+            if now - before > OUTAGE:
+                self.wake(now)
+            before = now
+            self.turn(now, everything=flushes > 0)
             for _ in range(flushes):
                 self._flushes.popleft().set()
         while self._flushes:  # asked for while we were being closed
             self._flushes.popleft().set()
+
+    def wake(self, now: float) -> None:
+        """Let what waits settle anew: the process was stopped, and what it missed is yet to be heard."""
+        self._woken = now
 
     def turn(self, now: float, *, everything: bool = False) -> None:
         """Apply every update that waits, and record every call that has settled (or every one)."""
@@ -297,7 +310,9 @@ class Recorder:
     def _has_settled(self, now: float, *, everything: bool) -> bool:
         """Look under the lock, for `close` may empty the queue at any moment."""
         with self._lock:
-            return bool(self._attempts) and (everything or self._attempts[0].finished + self._settle <= now)
+            if not self._attempts or everything:
+                return bool(self._attempts)
+            return max(self._attempts[0].finished, self._woken) + self._settle <= now
 
     def _take_update(self) -> bool:
         """Apply the first update that waits; tell whether there was one."""
