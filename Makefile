@@ -18,7 +18,7 @@ JAVASCRIPT_SDK := purecloud-platform-client-v2@262.0.0
 # Scripts that make committed files, each with --check.
 GENERATORS := $(wildcard docs/build.py dashboards/build.py dashboards/newrelic/build.py)
 # How many tests run side by side.
-JOBS ?= 3
+JOBS ?= 2
 # 1: a run against the wheel fails below 100 % of branches.
 COVERAGE ?= 0
 
