@@ -1,17 +1,15 @@
 """What `agents` promises: the state strictly before a send, never a wrong `known`; and the server's clock."""
 
-from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from itertools import count, permutations
+from itertools import permutations
 from math import inf, nan
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agents_oracle import PARTS, Ask, Confirm, Day, Oracle, Suspend, Tell, parts
+from agents_oracle import PARTS, parts
 from call_initiation.agents import HISTORY, PRECEDENCE, PRESENCE_LABELS, Agents, Applied, ClockSkew, http_date, label
 from call_initiation.events import (
     UNKNOWN_STATE,
@@ -377,128 +375,6 @@ def test_strange_tellings_dont_pile_up() -> None:
         agents.apply(ANNA, AgentState(on_call=number), at=number)
     assert 4096 == len(agents._shared)
     assert 4999 == agents.as_of(ANNA, inf)[0].on_call
-
-
-def compared(agents: Agents, oracle: Oracle, agent_id: str, sent: float) -> tuple[AgentState, bool]:
-    """Return what the directory answers, and whether the twin does, too; it never knows more than the twin."""
-    state, age = agents.as_of(agent_id, sent)
-    expected = oracle.as_of(agent_id, sent)
-    if state.certainty is Certainty.KNOWN:
-        assert (parts(expected), expected.certainty) == (parts(state), state.certainty)
-    if not oracle.is_muddled(agent_id):
-        assert expected == state
-    assert age == (None if state.since is None else sent - state.since)
-    return state, expected == state
-
-
-def test_days_of_reordered_doubled_delayed_and_lost_news() -> None:
-    """In 50,000 lookups no `known` is wrong, neither by the laws nor by what really was; and many are known."""
-    tally: Counter[str] = Counter()
-    for seed in count():
-        agents, oracle = Agents(), Oracle()
-        for step in Day(seed, changes=20 + seed % 4 * 30).steps():
-            match step:
-                case Tell(agent_id, update, at):
-                    agents.apply(agent_id, update, at=at)
-                    oracle.apply(agent_id, update, at)
-                case Confirm(agent_id, at):
-                    agents.confirm(agent_id, at)
-                    oracle.confirm(agent_id, at)
-                case Suspend(since):
-                    agents.suspend(since)
-                    oracle.suspend(since)
-                case Ask(agent_id, sent, truth):
-                    state, is_exact = compared(agents, oracle, agent_id, sent)
-                    tally["asked"] += 1
-                    tally["exact"] += is_exact
-                    tally[state.certainty] += 1
-                    if truth is not None and state.certainty is Certainty.KNOWN:
-                        tally["true"] += 1
-                        assert truth == parts(state)
-        if tally["asked"] >= 50_000:
-            break
-    assert 45_000 <= tally["exact"]
-    assert 20_000 <= tally["true"]
-    assert 1_000 <= min(tally[certainty] for certainty in Certainty)
-
-
-UPDATES = st.builds(
-    AgentState,
-    presence=st.sampled_from([None, Presence.BUSY, Presence.AVAILABLE]),
-    on_call=st.sampled_from([None, 0, 1]),
-    station=st.sampled_from([None, "", "s-1"]),
-    source=st.sampled_from([StateSource.NOTIFICATION, StateSource.CALLER]),
-)
-TIMES = st.integers(0, 30)
-WHO = st.sampled_from([ANNA, BORIS])
-Step = Callable[[Agents, Oracle], None]
-
-
-def tell(agent_id: str, update: AgentState, at: float) -> Step:
-    """Tell both; while nothing is muddled, what is late must be what changes the twin's latest answers."""
-
-    def step(agents: Agents, oracle: Oracle) -> None:
-        history = agents._histories.get(agent_id)
-        sends = [sent for sent in history.sends if at < sent] if history else []
-        before = [oracle.as_of(agent_id, sent) for sent in sends]
-        applied = agents.apply(agent_id, update, at=at)
-        if any(part is not None for part in parts(update)):
-            oracle.apply(agent_id, update, at)
-        after = [oracle.as_of(agent_id, sent) for sent in sends]
-        late = sum(new != UNKNOWN_STATE and parts(old) != parts(new) for old, new in zip(before, after, strict=True))
-        assert oracle.is_muddled(agent_id) or late == applied.late
-
-    return step
-
-
-def ask(agent_id: str, sent: float) -> Step:
-    """Ask both."""
-
-    def step(agents: Agents, oracle: Oracle) -> None:
-        compared(agents, oracle, agent_id, sent)
-
-    return step
-
-
-def confirm(agent_id: str, at: float) -> Step:
-    """Confirm to both."""
-
-    def step(agents: Agents, oracle: Oracle) -> None:
-        agents.confirm(agent_id, at)
-        oracle.confirm(agent_id, at)
-
-    return step
-
-
-def suspend(since: float, agent_ids: list[str] | None) -> Step:
-    """Suspend in both."""
-
-    def step(agents: Agents, oracle: Oracle) -> None:
-        agents.suspend(since, agent_ids)
-        oracle.suspend(since, agent_ids)
-
-    return step
-
-
-STEPS = st.one_of(
-    st.builds(tell, WHO, UPDATES, TIMES),
-    st.builds(tell, WHO, UPDATES, TIMES),
-    st.builds(ask, WHO, TIMES),
-    st.builds(confirm, WHO, TIMES),
-    st.builds(suspend, TIMES, st.none() | st.lists(WHO, max_size=1)),
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.lists(STEPS, min_size=20, max_size=80), st.sampled_from([inf, 10.0]))
-def test_the_directory_answers_as_its_naive_twin(steps: list[Step], caller_max_age: float) -> None:
-    """Whatever is told in whatever order, both answer the same; and the count by word is a scan's."""
-    agents, oracle = Agents(caller_max_age=caller_max_age), Oracle(caller_max_age)
-    for step in steps:
-        step(agents, oracle)
-        if not any(map(oracle.is_muddled, oracle.agents)):
-            words = Counter(label(oracle.as_of(agent_id, inf, 31)) for agent_id in oracle.agents)
-            assert words == agents.current(31)
 
 
 def test_skew_is_zero_until_something_else_is_certain() -> None:
