@@ -4,122 +4,20 @@ Where the time matters, the test itself is the recorder's thread: it says what t
 """
 
 import logging
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from itertools import chain, repeat
-from threading import Event as Flag
-from threading import Thread, current_thread
-from time import monotonic, perf_counter
+from time import perf_counter
 
-import httpx
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from call_initiation.client import doors
-from call_initiation.endpoints import match
-from call_initiation.events import AgentState, Attempt, Event, LateChange, Ledger, Sink
+from call_initiation.events import Attempt, Event, LateChange, Ledger
 from call_initiation.observation import Body, Observation
-from call_initiation.recorder import PATIENCE, SLICE, Recorder, StateUpdate, Suspension
+from call_initiation.recorder import PATIENCE, SLICE, StateUpdate, Suspension
+from recording import SETTLE, SOON, UPDATE, Bench, broken, half_broken, reading
 from samples import ACCEPTED
-
-SETTLE = 2.0
-UPDATE = StateUpdate("a", AgentState(presence="BUSY"), 1.0)
-SOON = 10.0
-"""Seconds that a test waits for another thread before it fails."""
-
-
-class Kept(list[Event]):
-    """A sink that keeps what it is given, and may be broken or held up."""
-
-    def __init__(self) -> None:
-        self.is_broken = False
-        self.may_go_on = Flag()
-        self.may_go_on.set()
-        self.is_busy = Flag()
-
-    def record(self, event: Event) -> None:
-        """Take one event."""
-        self.is_busy.set()
-        assert self.may_go_on.wait(SOON)
-        if self.is_broken:
-            raise OSError("broken")
-        self.append(event)
-
-
-@dataclass
-class Bench:
-    """A recorder and what it was made of."""
-
-    settle: float = SETTLE
-    capacity: int = 100
-    first: Kept = field(default_factory=Kept)
-    second: Kept = field(default_factory=Kept)
-    faults: list[str] = field(default_factory=list)
-    tidied: int = 0
-    assess: Callable[[Observation], Attempt] = lambda _: ACCEPTED
-    apply: Callable[[StateUpdate], Iterable[Event]] = lambda _: [LateChange(agent_id="a", at=1.0)]
-    is_untidy: bool = False
-
-    def __post_init__(self) -> None:
-        """Make the recorder."""
-        sinks: dict[str, Sink] = {"first": self.first, "second": self.second}
-        self.recorder = Recorder(
-            lambda observation: self.assess(observation),  # noqa: PLW0108 - tests replace it later
-            lambda update: self.apply(update),  # noqa: PLW0108 - as above
-            sinks,
-            self.faults.append,
-            self.tidy,
-            settle=self.settle,
-            capacity=self.capacity,
-        )
-
-    def by_hand(self) -> "Bench":
-        """Make the test's thread the recorder's own, so that only `turn` moves it."""
-        self.recorder._thread = current_thread()
-        return self
-
-    def tidy(self) -> None:
-        """Count the turns."""
-        self.tidied += 1
-        if self.is_untidy:
-            raise OSError("untidy")
-
-    def call(self, finished: float = 0.0, status: int = 202, body: Body | None = None) -> Observation:
-        """Return a call that ended at `finished`."""
-        endpoint = match("POST", b"/api/v2/conversations/calls")
-        assert endpoint is not None
-        request = httpx.Request("POST", "https://api.example.com/api/v2/conversations/calls")
-        observation = Observation(endpoint, request, doors("httpx").sync, None, self.recorder)
-        observation.finished, observation.status_code, observation.body = finished, status, body
-        return observation
-
-    def submit(self, finished: float = 0.0) -> None:
-        """Hand over a call that ended at `finished`."""
-        self.recorder.submit(self.call(finished))
-
-    def attempts(self) -> Ledger:
-        """Return the accounts of calls, and hold them to the law."""
-        return lawful(self.recorder.ledgers()["attempts"])
-
-    def updates(self) -> Ledger:
-        """Return the accounts of updates, and hold them to the law."""
-        return lawful(self.recorder.ledgers()["updates"])
-
-
-def reading() -> Body:
-    """Return a body that is being read."""
-    return Body(pytest.fail, keeps=True)
-
-
-def lawful(ledger: Ledger) -> Ledger:
-    """Return a ledger that obeys the law."""
-    assert ledger.recorded == ledger.exported + ledger.pending + sum(ledger.dropped.values())
-    assert min(ledger.recorded, ledger.exported, ledger.pending, *ledger.dropped.values(), 0) == 0
-    return ledger
-
 
 # -- settling -----------------------------------------------------------------------------------------------------
 
@@ -300,17 +198,6 @@ def test_no_more_than_a_thousand_faults_wait() -> None:
 # -- faults of our own --------------------------------------------------------------------------------------------
 
 
-def broken(_: object) -> Attempt:
-    """Fail as a fault of ours would."""
-    raise ZeroDivisionError
-
-
-def half_broken(_: StateUpdate) -> Iterator[Event]:
-    """Fail midway."""
-    yield LateChange(agent_id="a", at=1.0)
-    raise ZeroDivisionError
-
-
 def test_a_call_that_cannot_be_assessed_is_dropped_and_counted() -> None:
     """The next one is recorded."""
     bench = Bench(assess=broken).by_hand()
@@ -391,148 +278,6 @@ def test_being_closed_in_the_middle_of_a_turn_is_no_fault() -> None:
     bench.assess = lambda _: bench.recorder.close(0.0) or ACCEPTED
     bench.recorder.turn(SETTLE)
     assert Ledger(recorded=3, exported=1, dropped={"shutdown": 2}) == bench.attempts()
-    assert [] == bench.faults
-
-
-# -- its own thread -----------------------------------------------------------------------------------------------
-
-
-def test_flush_records_all_that_waits() -> None:
-    """On the recorder's own thread, however long the settle window is."""
-    bench = Bench(settle=60.0)
-    for _ in range(10):
-        bench.submit(monotonic())
-    bench.recorder.fault("observe")
-    assert bench.recorder.flush(SOON)
-    assert Ledger(recorded=10, exported=10) == bench.attempts()
-    assert ["observe"] == bench.faults
-    bench.recorder.close(SOON)
-
-
-@pytest.mark.parametrize("begin", ["update", "fault"])
-def test_updates_and_faults_alone_start_the_thread(begin: str) -> None:
-    """Whatever comes first."""
-    bench = Bench()
-    bench.recorder.update(UPDATE) if begin == "update" else bench.recorder.fault("observe")
-    assert bench.recorder.flush(SOON)
-    assert (1, 1) == (bench.tidied and 1, len(bench.first) + len(bench.faults))
-    bench.recorder.close(SOON)
-
-
-def test_calls_are_recorded_without_being_asked_for() -> None:
-    """The thread looks by itself."""
-    bench = Bench(settle=0.0)
-    bench.submit(monotonic())
-    assert bench.first.is_busy.wait(SOON)
-    bench.recorder.close(SOON)
-
-
-def test_flush_tells_when_the_time_does_not_suffice() -> None:
-    """A sink that hangs holds up its thread, and nobody who flushes or closes; the law holds all along."""
-    bench = Bench(settle=0.0)
-    bench.first.may_go_on.clear()
-    bench.submit(0.0)
-    assert bench.first.is_busy.wait(SOON)
-    bench.submit(0.0)
-    assert Ledger(recorded=2, pending=2) == bench.attempts()
-    assert not bench.recorder.flush(0.01)
-    bench.recorder.close(0.01)
-    assert Ledger(recorded=2, pending=1, dropped={"shutdown": 1}) == bench.attempts()
-    thread = bench.recorder._thread
-    assert thread is not None
-    bench.first.may_go_on.set()
-    thread.join(SOON)
-    assert Ledger(recorded=2, exported=1, dropped={"shutdown": 1}) == bench.attempts()
-
-
-def test_a_flush_that_meets_a_close_ends() -> None:
-    """It doesn't wait its time out for a thread that has gone."""
-    bench = Bench(settle=0.0)
-    bench.first.may_go_on.clear()
-    bench.submit(0.0)
-    assert bench.first.is_busy.wait(SOON)
-    flushed: list[bool] = []
-    flushing = Thread(target=lambda: flushed.append(bench.recorder.flush(60.0)))
-    flushing.start()
-    while not bench.recorder._flushes:
-        pass
-    bench.recorder.close(0.0)
-    bench.first.may_go_on.set()
-    flushing.join(SOON)
-    assert [True] == flushed
-
-
-def test_flush_has_nothing_to_wait_for_without_a_thread() -> None:
-    """Before the first call, after the end, and when a sink of its own asks."""
-    bench = Bench(settle=0.0)
-    assert bench.recorder.flush(60.0)
-    bench.first.record = lambda _: bench.recorder.flush(60.0)  # type: ignore[method-assign]
-    bench.submit(0.0)
-    assert bench.recorder.flush(SOON)
-    bench.recorder.close(SOON)
-    assert bench.recorder.flush(60.0)
-    assert [] == bench.faults
-
-
-def test_reset_begins_anew() -> None:
-    """A child counts from zero, and has a thread of its own at its first call."""
-    bench = Bench(settle=0.0)
-    bench.submit(0.0)
-    assert bench.recorder.flush(SOON)
-    before = bench.recorder._thread
-    bench.recorder.reset()
-    assert Ledger() == bench.attempts()
-    bench.submit(0.0)
-    assert bench.recorder.flush(SOON)
-    assert before is not bench.recorder._thread
-    assert Ledger(recorded=1, exported=1) == bench.attempts()
-    bench.recorder.close(SOON)
-
-
-def test_a_machine_out_of_threads_costs_nobody_a_call() -> None:
-    """Nothing is raised; what waits is recorded once a thread can be had."""
-    bench = Bench(settle=0.0)
-    before = threading.stack_size(1 << 46)
-    try:
-        bench.submit(0.0)
-        bench.recorder.update(UPDATE)
-        bench.recorder.fault("observe")
-    finally:
-        threading.stack_size(before)
-    assert Ledger(recorded=1, pending=1) == bench.attempts()
-    bench.submit(0.0)
-    assert bench.recorder.flush(SOON)
-    assert Ledger(recorded=2, exported=2) == bench.attempts()
-    bench.recorder.close(SOON)
-
-
-def test_the_accounts_are_exact_under_threads() -> None:
-    """Eight threads submit, one looks at the books and closes in the middle: no call is lost or doubled."""
-    bench = Bench(settle=0.0, capacity=50)
-    start, calls = threading.Barrier(9), bench.call(0.0)
-
-    def submit() -> None:
-        start.wait()
-        for _ in range(500):
-            bench.recorder.submit(calls)
-            bench.recorder.update(UPDATE)
-
-    threads = [Thread(target=submit) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    start.wait()
-    while bench.attempts().recorded < 2_000:
-        bench.updates()
-    bench.recorder.close(0.001)
-    for thread in threads:
-        thread.join(SOON)
-    recording = bench.recorder._thread
-    assert recording is not None
-    recording.join(SOON)
-    attempts, updates = bench.attempts(), bench.updates()
-    assert (4_000, 4_000) == (attempts.recorded, updates.recorded)
-    assert attempts.exported == sum(isinstance(event, Attempt) for event in bench.first)
-    assert updates.exported == sum(isinstance(event, LateChange) for event in bench.first)
     assert [] == bench.faults
 
 

@@ -1,0 +1,123 @@
+"""A recorder that tests turn by hand, with sinks that keep what they are given; several test files use it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from threading import Event as Flag
+from threading import current_thread
+from typing import Final
+
+import httpx
+import pytest
+
+from call_initiation.client import doors
+from call_initiation.endpoints import match
+from call_initiation.events import AgentState, Attempt, Event, LateChange, Ledger, Sink
+from call_initiation.observation import Body, Observation
+from call_initiation.recorder import Recorder, StateUpdate
+from samples import ACCEPTED
+
+SETTLE: Final = 2.0
+UPDATE: Final = StateUpdate("a", AgentState(presence="BUSY"), 1.0)
+SOON: Final = 10.0
+"""Seconds that a test waits for another thread before it fails."""
+
+
+class Kept(list[Event]):
+    """A sink that keeps what it is given, and may be broken or held up."""
+
+    def __init__(self) -> None:
+        self.is_broken = False
+        self.may_go_on = Flag()
+        self.may_go_on.set()
+        self.is_busy = Flag()
+
+    def record(self, event: Event) -> None:
+        """Take one event."""
+        self.is_busy.set()
+        assert self.may_go_on.wait(SOON)
+        if self.is_broken:
+            raise OSError("broken")
+        self.append(event)
+
+
+@dataclass
+class Bench:
+    """A recorder and what it was made of."""
+
+    settle: float = SETTLE
+    capacity: int = 100
+    first: Kept = field(default_factory=Kept)
+    second: Kept = field(default_factory=Kept)
+    faults: list[str] = field(default_factory=list)
+    tidied: int = 0
+    assess: Callable[[Observation], Attempt] = lambda _: ACCEPTED
+    apply: Callable[[StateUpdate], Iterable[Event]] = lambda _: [LateChange(agent_id="a", at=1.0)]
+    is_untidy: bool = False
+
+    def __post_init__(self) -> None:
+        """Make the recorder."""
+        sinks: dict[str, Sink] = {"first": self.first, "second": self.second}
+        self.recorder = Recorder(
+            lambda observation: self.assess(observation),  # noqa: PLW0108 - tests replace it later
+            lambda update: self.apply(update),  # noqa: PLW0108 - as above
+            sinks,
+            self.faults.append,
+            self.tidy,
+            settle=self.settle,
+            capacity=self.capacity,
+        )
+
+    def by_hand(self) -> "Bench":
+        """Make the test's thread the recorder's own, so that only `turn` moves it."""
+        self.recorder._thread = current_thread()
+        return self
+
+    def tidy(self) -> None:
+        """Count the turns."""
+        self.tidied += 1
+        if self.is_untidy:
+            raise OSError("untidy")
+
+    def call(self, finished: float = 0.0, status: int = 202, body: Body | None = None) -> Observation:
+        """Return a call that ended at `finished`."""
+        endpoint = match("POST", b"/api/v2/conversations/calls")
+        assert endpoint is not None
+        request = httpx.Request("POST", "https://api.example.com/api/v2/conversations/calls")
+        observation = Observation(endpoint, request, doors("httpx").sync, None, self.recorder)
+        observation.finished, observation.status_code, observation.body = finished, status, body
+        return observation
+
+    def submit(self, finished: float = 0.0) -> None:
+        """Hand over a call that ended at `finished`."""
+        self.recorder.submit(self.call(finished))
+
+    def attempts(self) -> Ledger:
+        """Return the accounts of calls, and hold them to the law."""
+        return lawful(self.recorder.ledgers()["attempts"])
+
+    def updates(self) -> Ledger:
+        """Return the accounts of updates, and hold them to the law."""
+        return lawful(self.recorder.ledgers()["updates"])
+
+
+def reading() -> Body:
+    """Return a body that is being read."""
+    return Body(pytest.fail, keeps=True)
+
+
+def lawful(ledger: Ledger) -> Ledger:
+    """Return a ledger that obeys the law."""
+    assert ledger.recorded == ledger.exported + ledger.pending + sum(ledger.dropped.values())
+    assert min(ledger.recorded, ledger.exported, ledger.pending, *ledger.dropped.values(), 0) == 0
+    return ledger
+
+
+def broken(_: object) -> Attempt:
+    """Fail as a fault of ours would."""
+    raise ZeroDivisionError
+
+
+def half_broken(_: StateUpdate) -> Iterator[Event]:
+    """Fail midway."""
+    yield LateChange(agent_id="a", at=1.0)
+    raise ZeroDivisionError
