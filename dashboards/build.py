@@ -1,10 +1,8 @@
 """Writes the dashboards, Prometheus's rules and their index from the catalogue: `grafana/`, `prometheus/`, `docs/`.
 
-Laws: the catalogue and the modules beside this one are the only source, so building twice changes nothing; with
-`--check` nothing is written, and the exit status is 1 where a file isn't what would be written, or isn't ours.
+Law: the catalogue and the modules beside this one are the only source, so building twice changes nothing.
 """
 
-import argparse
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +16,9 @@ from overview import OVERVIEW
 from pages import rendered
 from rules import RECORDINGS, Recording
 
-ROOT = Path(__file__).parents[1]
+sys.path.append(str(Path(__file__).parents[1] / "docs"))
+from generated import ROOT, main
+
 GRAFANA = ROOT / "dashboards" / "grafana"
 PROMETHEUS = ROOT / "dashboards" / "prometheus"
 PAGES = (OVERVIEW, CORRELATION, AGENT_TIMELINE, EXPORTER_HEALTH)
@@ -109,27 +109,5 @@ def documents() -> dict[Path, str]:
     }
 
 
-def is_current(path: Path, text: str) -> bool:
-    """Tell whether a file holds this text already."""
-    return path.is_file() and path.read_text(encoding="utf-8") == text
-
-
-def main() -> None:
-    """Write the files that aren't current, or name them and exit 1."""
-    parser = argparse.ArgumentParser(description="Write the dashboards and the rules from the catalogue.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file is out of date")
-    is_check = parser.parse_args().check
-    wanted = documents()
-    stale = [path for path, text in wanted.items() if not is_current(path, text)]
-    strangers = sorted(set(GRAFANA.glob("*.json")) - wanted.keys())
-    for path in stale:
-        print(path.relative_to(ROOT), "is out of date; run: make docs" if is_check else "written")
-        if not is_check:
-            path.write_text(wanted[path], encoding="utf-8")
-    for path in strangers:
-        print(path.relative_to(ROOT), "is no dashboard of ours: delete it")
-    sys.exit(1 if strangers or (is_check and stale) else 0)
-
-
 if __name__ == "__main__":
-    main()
+    main("Write the dashboards and the rules from the catalogue.", documents(), GRAFANA.glob("*.json"))

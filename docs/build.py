@@ -1,20 +1,18 @@
 """Writes what documents say of the code from the code: metrics and attributes, error codes, a channel's life.
 
 `docs/metrics.md`, `docs/attributes.md` and `docs/codes.md` are made whole; README's table of metrics and the diagram in
-`docs/feed.md` stand between markers. Laws: the code is the only source, so building twice changes nothing; with
-`--check` nothing is written, and the exit status is 1 where a document is not what would be written.
+`docs/feed.md` stand between markers. Law: the code is the only source, so building twice changes nothing.
 """
 
-import argparse
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from generated import ROOT, filled, main
 
 from call_initiation.catalogue import ATTRIBUTES, EVENT_NAME, METRICS, Attribute, Kind, Metric
 from call_initiation.channel import diagram
 from call_initiation.responses import CATEGORY_BY_CODE, CATEGORY_BY_MESSAGE, CATEGORY_BY_PATTERN, Meaning, Source
 
-ROOT = Path(__file__).parents[1]
 NOTICE = "<!-- Made by docs/build.py from exporter/call_initiation/{}; `make docs` makes it anew. -->"
 SOURCES = {
     Source.DOCUMENTED: "Genesys's own material lists it for this API",
@@ -113,45 +111,16 @@ def codes_document() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def filled(name: str, part: str, block: str) -> str:
-    """Return a document with a block between a part's markers; exit where they aren't there once, in order."""
-    text = (ROOT / name).read_text(encoding="utf-8")
-    begin, end = f"<!-- {part}:begin -->", f"<!-- {part}:end -->"
-    before, found, rest = text.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed or text.count(begin) + text.count(end) != len((begin, end)):
-        sys.exit(f"{name}: expected one line {begin} and, after it, one line {end}")
-    return f"{before}{begin}\n{block}\n{end}{after}"
-
-
 def documents() -> dict[Path, str]:
     """Return every document's path and text."""
     return {
         ROOT / "docs" / "metrics.md": metrics_document(),
         ROOT / "docs" / "attributes.md": attributes_document(),
         ROOT / "docs" / "codes.md": codes_document(),
-        ROOT / "docs" / "feed.md": filled("docs/feed.md", "channel", f"```mermaid\n{diagram()}```"),
-        ROOT / "README.md": filled("README.md", "metrics", metrics_table()),
+        ROOT / "docs" / "feed.md": filled("docs/feed.md", channel=f"```mermaid\n{diagram()}```"),
+        ROOT / "README.md": filled("README.md", metrics=metrics_table()),
     }
 
 
-def is_current(path: Path, text: str) -> bool:
-    """Tell whether a document holds this text already."""
-    return path.is_file() and path.read_text(encoding="utf-8") == text
-
-
-def main() -> None:
-    """Write the documents that aren't current, or name them and exit 1."""
-    parser = argparse.ArgumentParser(description="Write what documents say of the code.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a document is out of date")
-    is_check = parser.parse_args().check
-    stale = {path: text for path, text in documents().items() if not is_current(path, text)}
-    for path, text in stale.items():
-        print(path.relative_to(ROOT), "is out of date; run: make docs" if is_check else "written")
-        if not is_check:
-            path.write_text(text, encoding="utf-8")
-    sys.exit(1 if is_check and stale else 0)
-
-
 if __name__ == "__main__":
-    main()
+    main("Write what documents say of the code.", documents())

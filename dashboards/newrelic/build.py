@@ -1,10 +1,8 @@
 """Writes New Relic's dashboard and conditions, and the generated parts of two documents, from the catalogue.
 
-Laws: the catalogue, the presets and the modules beside this one are the only source, so building twice changes
-nothing; with `--check` nothing is written, and the exit status is 1 where a file isn't what would be written.
+Law: the catalogue, the presets and the modules beside this one are the only source, so building twice changes nothing.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -19,7 +17,9 @@ from widgets import rendered
 
 from call_initiation.presets import EVENT_TYPE, HOSTS, LICENSE_KEY, variables
 
-ROOT: Final = Path(__file__).parents[2]
+sys.path.append(str(Path(__file__).parents[2] / "docs"))
+from generated import ROOT, filled, main
+
 NOTICE: Final = "Made by dashboards/newrelic/build.py from the catalogue; `make docs` makes it anew."
 RUNBOOKS: Final = "https://example.com/call-initiation-exporter/docs/runbooks"
 """Where the runbooks are read; change it to wherever you publish them."""
@@ -56,46 +56,16 @@ def preset() -> str:
     )
 
 
-def filled(path: Path, **parts: str) -> str:
-    """Return a document with each part between its markers; exit where they aren't there once."""
-    text = path.read_text(encoding="utf-8")
-    for name, part in parts.items():
-        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-        if (text.count(begin), text.count(end)) != (1, 1):
-            sys.exit(f"{path.name}: expected one line {begin} and, after it, one line {end}")
-        before, _, rest = text.partition(begin)
-        text = f"{before}{begin}\n\n{part}\n\n{end}{rest.partition(end)[2]}"
-    return text
-
-
 def documents() -> dict[Path, str]:
     """Return every file's path and text."""
     here, docs = ROOT / "dashboards" / "newrelic", ROOT / "docs"
     return {
         here / "call-initiation.json": dashboard(),
         here / "alerts.yaml": alerts(),
-        docs / "new-relic.md": filled(docs / "new-relic.md", preset=preset()),
-        docs / "otlp-backends.md": filled(docs / "otlp-backends.md", queries=queries(), reference=reference()),
+        docs / "new-relic.md": filled("docs/new-relic.md", preset=preset()),
+        docs / "otlp-backends.md": filled("docs/otlp-backends.md", queries=queries(), reference=reference()),
     }
 
 
-def is_current(path: Path, text: str) -> bool:
-    """Tell whether a file holds this text already."""
-    return path.is_file() and path.read_text(encoding="utf-8") == text
-
-
-def main() -> None:
-    """Write the files that aren't current, or name them and exit 1."""
-    parser = argparse.ArgumentParser(description="Write New Relic's dashboard, conditions and documents.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file is out of date")
-    is_check = parser.parse_args().check
-    stale = {path: text for path, text in documents().items() if not is_current(path, text)}
-    for path, text in stale.items():
-        print(path.relative_to(ROOT), "is out of date; run: make docs" if is_check else "written")
-        if not is_check:
-            path.write_text(text, encoding="utf-8")
-    sys.exit(1 if is_check and stale else 0)
-
-
 if __name__ == "__main__":
-    main()
+    main("Write New Relic's dashboard, conditions and documents.", documents())
