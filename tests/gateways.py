@@ -4,23 +4,28 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
+
+import trustme
 
 from call_initiation import Exporter
 from call_initiation.events import Attempt
 from call_initiation.front import Patience
 from call_initiation.gateway import Gateway, Plan
 from call_initiation.relay import Origin
-from servers import PATIENCE, Server
+from servers import PATIENCE, Server, answer
 from twins import Listed, faults, listening
 
 CALLS = "/api/v2/conversations/calls"
 BODY = b'{"phoneNumber": "+33199000000"}'
+ACCEPTED = answer(202, b'{"id": "c"}', ("Content-Type", "application/json"))
 QUICK = Patience(idle=0.3, head=0.3, body=0.3, reader=0.3, lingering=0.2)
 """A dialer is cut within a second."""
 
@@ -187,3 +192,54 @@ def ask(port: int, request: bytes) -> Said:
     """Send a request on a connection of its own and return its answer."""
     with Client(port) as client:
         return client.send(request).answer()
+
+
+def call() -> bytes:
+    """Return the bytes of a call start whose id, `1`, is counted at the API."""
+    return post(CALLS, BODY, "X-Request-Id: 1")
+
+
+def is_error(said: Said, status: int, code: str, outcome: str) -> bool:
+    """Tell whether an answer is the gateway's own error, in the API's shape."""
+    error = said.error
+    assert {"message", "code", "status", "contextId", "messageParams", "details", "errors"} == set(error)
+    assert status == error["status"]
+    assert 36 == len(error["contextId"])
+    return (status, f"call_initiation.gateway.{code}", outcome) == (
+        said.status,
+        error["code"],
+        said.header("X-Call-Initiation-Outcome"),
+    )
+
+
+@contextlib.contextmanager
+def stalled() -> Iterator[int]:
+    """Yield a port that takes no connection: its queue is full, so a connect stalls."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        port: int = listener.getsockname()[1]
+        for _ in range(4):
+            one = stack.enter_context(socket.socket())
+            one.settimeout(0)
+            with contextlib.suppress(BlockingIOError):
+                one.connect(("127.0.0.1", port))
+        yield port
+
+
+def closed() -> int:
+    """Return a port at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def certified(
+    name: str = "localhost", *, is_expired: bool = False, is_trusted: bool = True
+) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return how an API speaks TLS that has a certificate for a name, and how one speaks that may trust it."""
+    ca, stranger, past = trustme.CA(), trustme.CA(), datetime(2020, 1, 1, tzinfo=UTC)
+    theirs, ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    validity: dict[str, datetime] = {"not_before": past, "not_after": past.replace(year=2021)} if is_expired else {}
+    ca.issue_cert(name, **validity).configure_cert(theirs)
+    (ca if is_trusted else stranger).configure_trust(ours)
+    return theirs, ours

@@ -1,5 +1,6 @@
 """What passes the gateway, on heads that no parser has seen: the rules hold by themselves."""
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -56,6 +57,27 @@ def test_a_passage_says_what_the_dialer_awaits() -> None:
         judged = admit(Head(b"POST", CALLS, version, [*HOST, (b"Expect", b"100-Continue")]), Rules())
         assert isinstance(judged, Passage)
         assert is_awaiting is judged.is_awaiting
+
+
+@pytest.mark.parametrize(
+    ("line", "starts_call"),
+    [
+        (b"POST " + CALLS, True),
+        (b"POST " + CALLS + b"/user/u-1?a=b", True),
+        (b"POST " + CALLS + b"/c-1", True),
+        (b"GET " + CALLS, False),
+        (b"POST " + CALLS + b"/c-1/more", False),
+        (b"POST /api/v2/users/me", False),
+        (b"POST /oauth/token", False),
+    ],
+)
+def test_only_call_starts_go_without_the_advice_to_call_again(line: bytes, starts_call: bool) -> None:  # noqa: FBT001 - a column of the table
+    """And they do so only where the rules say it."""
+    method, target = line.split(b" ")
+    for is_set in (False, True):
+        judged = admit(Head(method, target, "1.1", HOST), Rules(forward_all=True, withhold_retry_after=is_set))
+        assert isinstance(judged, Passage)
+        assert (is_set and starts_call) is judged.lacks_retry_after
 
 
 def test_connection_names_fields_in_any_case_and_number() -> None:

@@ -101,10 +101,12 @@ class Rules:
     Attributes:
         forward_all: Also what starts no call: the rest of the API, and the login host's paths.
         secret: What every request has to know; None for nothing.
+        withhold_retry_after: A dialer isn't told when its call may be sent again.
     """
 
     forward_all: bool = False
     secret: bytes | None = None
+    withhold_retry_after: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ class Passage:
         is_awaiting: The dialer waits for `100 Continue`.
         told: What the dialer says of the call, for the request's extension; None for nothing.
         trace: `traceparent` and `tracestate`, where given.
+        lacks_retry_after: Its answer is told without `Retry-After`.
     """
 
     host: Host
@@ -128,6 +131,7 @@ class Passage:
     is_awaiting: bool = False
     told: dict[str, Any] | None = None
     trace: dict[str, str] | None = None
+    lacks_retry_after: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,7 @@ def admit(head: Head, rules: Rules) -> Passage | Refusal:
     return (
         _unclear(head, fields)
         or _unwelcome(fields, rules)
-        or _routed(head, fields, forward_all=rules.forward_all)
+        or _routed(head, fields, rules)
     )  # fmt: skip
 
 
@@ -214,8 +218,9 @@ def _unwelcome(fields: dict[bytes, list[bytes]], rules: Rules) -> Refusal | None
     return _UNMET if expected and expected[0].lower() != b"100-continue" else None
 
 
-def _routed(head: Head, fields: dict[bytes, list[bytes]], *, forward_all: bool) -> Passage | Refusal:
-    route = _route(head, forward_all=forward_all)
+def _routed(head: Head, fields: dict[bytes, list[bytes]], rules: Rules) -> Passage | Refusal:
+    is_call = _starts_call(head)
+    route = (Host.API, head.target) if is_call else _other_route(head) if rules.forward_all else _UNKNOWN_ROUTE
     if isinstance(route, Refusal):
         return route
     host, target = route
@@ -227,17 +232,23 @@ def _routed(head: Head, fields: dict[bytes, list[bytes]], *, forward_all: bool) 
         is_awaiting=b"expect" in fields and head.version == "1.1",
         told=_told(fields),
         trace=_trace(fields),
+        lacks_retry_after=is_call and rules.withhold_retry_after,
     )
 
 
-def _route(head: Head, *, forward_all: bool) -> tuple[Host, bytes] | Refusal:
-    """Return where a target leads; the path's bytes are taken as they came."""
+def _starts_call(head: Head) -> bool:
     path = head.target.partition(b"?")[0]
-    if path.find(_CALLS, 1) > 0:  # `endpoints.match` would let something stand before a template
-        return _UNKNOWN_ROUTE
-    if head.method == b"POST" and path.startswith(_CALLS) and endpoints.match("POST", path) is not None:
-        return Host.API, head.target
-    if not forward_all:
+    return (
+        head.method == b"POST"
+        and path.rfind(_CALLS) == 0  # `endpoints.match` would let something stand before a template
+        and endpoints.match("POST", path) is not None
+    )
+
+
+def _other_route(head: Head) -> tuple[Host, bytes] | Refusal:
+    """Return where the target of what starts no call leads; the path's bytes are taken as they came."""
+    path = head.target.partition(b"?")[0]
+    if path.find(_CALLS, 1) > 0:  # nobody shall take it for one that does
         return _UNKNOWN_ROUTE
     if head.method in {b"CONNECT", b"TRACE"}:
         return _NOT_ALLOWED

@@ -1,7 +1,7 @@
 """What the gateway says to a dialer: the API's own answers with framing made anew, and errors of its own.
 
 Laws: of the API's answer, status, reason, bytes, and the order and spelling of headers stay as they came; only what
-belongs to one connection goes. An error of ours has the shape of the API's (the SDK model `ErrorBody`), so that a
+belongs to one connection goes, and what settings would not have told. An error of ours has the shape of the API's (the SDK model `ErrorBody`), so that a
 dialer reads it as it reads any other, and says in a header whether the request was sent.
 """
 
@@ -40,6 +40,10 @@ class Answer(NamedTuple):
         lines = [b"HTTP/1.1 %d %b" % (self.status, self.reason)]
         lines += [b"%b: %b" % header for header in (*self.headers, *more)]
         return b"\r\n".join([*lines, b"", b""])
+
+    def without(self, name: bytes) -> "Answer":
+        """Return it without the headers of a name, which is given in lower case."""
+        return self._replace(headers=[header for header in self.headers if header[0].lower() != name])
 
 
 def whole(status: int, reason: bytes, headers: Sequence[Header], content: bytes, *, method: str) -> Answer:

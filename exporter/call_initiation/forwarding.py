@@ -161,6 +161,8 @@ class Forwarding:
         front.write(framed(b""))
 
     def _tell(self, answer: Answer) -> None:
+        if self.passage.lacks_retry_after:
+            answer = answer.without(b"retry-after")
         closing = ((b"Connection", b"close"),) if self._front.is_last else ()
         self._front.write(answer.head(*closing) + answer.content)
 

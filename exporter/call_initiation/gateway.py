@@ -9,7 +9,8 @@ Promises:
    which some SDKs answer with the same POST again. Answers are taken in whole before they are passed on; only one
    that is larger than 256 KiB, as no call's is, is passed on while it comes.
 4. Overload is refused before anything is sent.
-5. Status, headers and bytes of an answer are the API's own; nothing is added to a request.
+5. Status, headers and bytes of an answer are the API's own; nothing is added to a request. Only where settings ask
+   for it, answers to call starts lose `Retry-After`, which some SDKs obey by placing the call again.
 """
 
 import asyncio

@@ -84,7 +84,11 @@ def plan(settings: Settings) -> Plan:
         host=settings.listen.host,
         port=settings.listen.port,
         tls=_inner_tls(settings),
-        rules=Rules(settings.forward_all, secret.get_secret_value().encode() if secret else None),
+        rules=Rules(
+            forward_all=settings.forward_all,
+            secret=secret.get_secret_value().encode() if secret else None,
+            withhold_retry_after=settings.withhold_retry_after,
+        ),
         deadline=settings.deadline,
     )
 

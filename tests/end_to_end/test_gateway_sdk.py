@@ -1,16 +1,20 @@
 """The official SDKs, unchanged, place calls through the gateway by their own setting for one.
 
 The Python SDK answers a broken connection, and a broken answer, with the same POST again, ten times over; behind the
-gateway it gets an answer, and the API gets one POST.
+gateway it gets an answer, and the API gets one POST. It does the same where `Retry-After` allows it: the gateway passes
+that on, or withholds it where it is told to. Both SDKs follow redirects, which is theirs to do.
 """
 
 import json
 import os
+import re
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple
@@ -23,15 +27,16 @@ from call_initiation.relay import Origin
 from call_initiation.simulator import server as simulator
 from call_initiation.simulator.oauth import CLIENT_ID, CLIENT_SECRET
 from call_initiation.simulator.org import STARTED, Organisation, user_token
+from gateways import ACCEPTED, Running, certified, closed, running, stalled
 from gateways import CALLS as PATH
-from gateways import Running, running
-from servers import Act, Cut, Server, always, answer, chunk, head
+from servers import Act, Cut, Received, Script, Server, always, answer, chunk, head
 from simulated import NOW
 
 SCRIPTS = Path(__file__).parents[1] / "data" / "sdk"
 ENGINES = Path(__file__).parents[2] / ".engines"
 CALLS = 2  # at each port
 JSON = ("Content-Type", "application/json")
+PATIENTLY = ("Retry-After", "0")
 
 
 def _interpreter(language: str) -> list[str]:
@@ -84,12 +89,41 @@ def sdk(request: pytest.FixtureRequest, of: Callable[[str], Sdk]) -> Sdk:
     return of(request.param)
 
 
-ANSWERS = (
-    answer(202, b'{"id": "c"}', JSON),
-    answer(400, b'{"code": "conversation.error.no.user.station", "message": "A station."}', JSON),
-    answer(401, b'{"code": "bad.credentials", "message": "No."}', JSON),
-    answer(502, b"<html>Bad Gateway</html>", ("Content-Type", "text/html")),
-)
+Posts = dict[str, int]
+"""How many POSTs an SDK makes of one call, by its language."""
+
+ONE: Posts = {"py": 1, "js": 1}
+NONE: Posts = {"py": 0, "js": 0}
+AGAIN: Posts = {"py": 11, "js": 1}
+
+
+def _refusal(status: int, *headers: tuple[str, str]) -> bytes:
+    return answer(status, json.dumps({"status": status, "code": "made.up"}).encode(), JSON, *headers)
+
+
+def _redirect(status: int) -> bytes:
+    return answer(status, b"", ("Location", PATH))
+
+
+REDIRECTS: dict[bytes, Posts] = {
+    _redirect(301): AGAIN,
+    _redirect(302): AGAIN,
+    _redirect(303): ONE,
+    _redirect(307): {"py": 11, "js": 22},
+    _redirect(308): {"py": 11, "js": 22},
+}
+"""To where the call was; those that are one POST go on as GETs."""
+
+ANSWERS: dict[bytes, Posts] = {
+    answer(202, b'{"id": "c"}', JSON): ONE,
+    answer(400, b'{"code": "conversation.error.no.user.station", "message": "A station."}', JSON): ONE,
+    answer(401, b'{"code": "bad.credentials", "message": "No."}', JSON): ONE,
+    answer(502, b"<html>Bad Gateway</html>", ("Content-Type", "text/html")): ONE,
+    answer(400, b"\xef\xbb\xbfno JSON", JSON): ONE,
+    _refusal(503): ONE,
+    **{_refusal(status, PATIENTLY): AGAIN for status in (413, 429, 503)},
+    **REDIRECTS,
+}
 
 BREAKS: tuple[tuple[Act, ...], ...] = (
     (Cut.CLOSE,),
@@ -100,16 +134,20 @@ BREAKS: tuple[tuple[Act, ...], ...] = (
 
 
 def test_what_an_sdk_gets_is_what_it_gets_directly(sdk: Sdk) -> None:
-    """Accepted or refused: the same results from the same requests."""
+    """C9, C10, C13: accepted, refused, put off or sent elsewhere: the same results from the same requests."""
     with ExitStack() as stack:
         apis = [stack.enter_context(Server(always(raw))) for raw in ANSWERS]
-        gateways = [stack.enter_context(running(api)) for api in apis]
+        gateways = [stack.enter_context(running(api, rules=Rules(forward_all=True))) for api in apis]
         results = sdk.place([*(api.port for api in apis), *(gateway.port for gateway in gateways)], "token")
         assert results[: len(apis)] == results[len(apis) :]
-        for api in apis:
+        for api, posts in zip(apis, ANSWERS.values(), strict=True):
             requests = [_of_the_dialer(received.raw) for received in api.received]
-            assert requests[:CALLS] == requests[CALLS:]
-            assert 2 * CALLS == len(requests)
+            assert requests[: len(requests) // 2] == requests[len(requests) // 2 :]
+            assert 2 * CALLS * posts[sdk.language] == _posts(api)
+
+
+def _posts(api: Server) -> int:
+    return sum(received.raw.startswith(b"POST ") for received in api.received)
 
 
 def _of_the_dialer(request: bytes) -> tuple[list[bytes], bytes]:
@@ -119,16 +157,113 @@ def _of_the_dialer(request: bytes) -> tuple[list[bytes], bytes]:
     return [line for line in top.split(b"\r\n") if not line.lower().startswith(ours)], body
 
 
-def test_a_lost_answer_rings_nobody_twice(sdk: Sdk) -> None:
-    """C1, C2, C11: one POST for each call, and the dialer knows that the call may have been placed."""
-    never = Event()
+class Fault(NamedTuple):
+    """What goes wrong with calls, and what an SDK makes of it behind a gateway that withholds `Retry-After`.
+
+    Attributes:
+        statuses: What the SDK's caller gets for each call; None where that is no status.
+        posts: How many POSTs of each call reach the API.
+        script: What the API does.
+        options: How the gateway is run.
+        origin: Where the gateway sends calls, if not to that API.
+        tls: How the API speaks TLS, and how the gateway does.
+    """
+
+    statuses: list[int | None]
+    posts: Posts
+    script: Script = always()
+    options: dict[str, Any] = {}  # noqa: RUF012 - nobody changes it
+    origin: Origin | None = None
+    tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None
+
+
+LOST: list[int | None] = [502] * CALLS
+LATE: list[int | None] = [504] * CALLS
+NOWHERE: list[int | None] = [None] * CALLS
+SOON = {"deadline": 0.5}
+
+
+def _closing_later() -> Script:
+    """Accept the first call, and close the connection at the second."""
+    turns = count()
+    return lambda _: (ACCEPTED,) if next(turns) == 0 else (Cut.CLOSE,)
+
+
+def _dripping(never: Event) -> Script:
+    def drip(_: Received) -> Iterator[Act]:
+        yield head(202, JSON, ("Content-Length", "1000000"))
+        while not never.wait(0.02):
+            yield b" "
+
+    return drip
+
+
+def _faults(never: Event, full: int) -> dict[str, Fault]:
+    """Return the table; `never` is set when all is over, and `full` is a port at which a connect stalls."""
+    return {
+        "C1: no answer": Fault(LATE, ONE, always(never), SOON),
+        "C2: closed": Fault(LOST, ONE, always(*BREAKS[0])),
+        "C2: reset": Fault(LOST, ONE, always(*BREAKS[1])),
+        "C3: closed when the second call is there": Fault([None, 502], ONE, _closing_later()),
+        "C4: refused": Fault(LOST, NONE, origin=Origin("127.0.0.1", closed())),
+        "C4: no such name": Fault(LOST, NONE, origin=Origin("nobody.invalid", 443)),
+        "C4: a connect that stalls": Fault(LATE, NONE, always(), {"connect": 0.2}, Origin("127.0.0.1", full)),
+        "C5: expired": Fault(LOST, NONE, tls=certified(is_expired=True)),
+        "C5: another's certificate": Fault(LOST, NONE, tls=certified("other.test")),
+        "C5: a stranger's certificate": Fault(LOST, NONE, tls=certified(is_trusted=False)),
+        **{f"C9: {raw[9:12].decode()}": Fault(NOWHERE, posts, always(raw)) for raw, posts in REDIRECTS.items()},
+        "C10: 413": Fault([413] * CALLS, ONE, always(_refusal(413, PATIENTLY))),
+        "C10: 429": Fault([429] * CALLS, ONE, always(_refusal(429, PATIENTLY))),
+        "C10: 503": Fault([503] * CALLS, ONE, always(_refusal(503, PATIENTLY))),
+        "C11: short of its length": Fault(LOST, ONE, always(*BREAKS[2])),
+        "C11: short of its last chunk": Fault(LOST, ONE, always(*BREAKS[3])),
+        "C11: dripped": Fault(LATE, ONE, _dripping(never), SOON),
+        "C16: no room": Fault([503] * CALLS, NONE, always(ACCEPTED), {"in_flight": 0, "queue": 0}),
+    }
+
+
+def test_no_fault_rings_twice(sdk: Sdk) -> None:
+    """One POST of each call at most, whatever goes wrong, and its caller is told; only redirects are the SDK's own."""
+    never, rules = Event(), Rules(forward_all=True, withhold_retry_after=True)
     with ExitStack() as stack:
-        apis = [stack.enter_context(Server(always(*acts))) for acts in (*BREAKS, (never,))]
-        gateways = [stack.enter_context(running(api, deadline=0.5)) for api in apis]
+        faults = _faults(never, stack.enter_context(stalled()))
+        apis = [stack.enter_context(Server(fault.script, fault.tls and fault.tls[0])) for fault in faults.values()]
+        origins = [
+            fault.origin or Origin("localhost" if fault.tls else "127.0.0.1", api.port, fault.tls and fault.tls[1])
+            for fault, api in zip(faults.values(), apis, strict=True)
+        ]
+        gateways = [
+            stack.enter_context(running(origin, rules=rules, **fault.options))
+            for fault, origin in zip(faults.values(), origins, strict=True)
+        ]
         results = sdk.place([gateway.port for gateway in gateways], "token")
         never.set()
-        assert [[502] * CALLS] * len(BREAKS) + [[504] * CALLS] == [[one["status"] for one in each] for each in results]
-        assert [CALLS] * len(apis) == [len(api.received) for api in apis]
+        statuses = [[one.get("status") for one in each] for each in results]
+        expected = {name: (fault.statuses, CALLS * fault.posts[sdk.language]) for name, fault in faults.items()}
+        assert expected == dict(zip(faults, zip(statuses, map(_posts, apis), strict=True), strict=True))
+
+
+GUIDE = Path(__file__).parents[2] / "docs" / "gateway.md"
+
+
+@pytest.mark.parametrize("raw", [_refusal(503, PATIENTLY), _redirect(307)], ids=["put off", "redirected"])
+def test_the_guide_s_lines_make_one_post_of_a_call(of: Callable[[str], Sdk], raw: bytes) -> None:
+    """Word for word, with a gateway that passes `Retry-After` on."""
+    (lines,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    with Server(always(raw)) as api, running(api) as gateway:
+        interpreter, environment = of("py").command[0], of("py").environment
+        code = lines.replace("8080", str(gateway.port)) + PLACING
+        done = subprocess.run([interpreter, "-c", code], env=environment, capture_output=True, check=True, timeout=60)  # noqa: S603 - the guide's lines
+        assert raw[9:12] == done.stdout.strip()
+        assert 1 == len(api.received)
+
+
+PLACING = """
+try:
+    PureCloudPlatformClientV2.ConversationsApi(client).post_conversations_calls({"phoneNumber": "+33199000000"})
+except PureCloudPlatformClientV2.rest.ApiException as error:
+    print(error.status)
+"""
 
 
 def test_without_the_gateway_a_lost_answer_rings_eleven_times(of: Callable[[str], Sdk]) -> None:
