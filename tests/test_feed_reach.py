@@ -1,0 +1,158 @@
+"""Whom a feed reaches, and how: by channels, by reads in turn, by their own calls; and what fails.
+
+A pretend organisation is at the other end; its time leaps, so nothing here waits.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from call_initiation.events import Certainty, FeedChange, SkewChange, StateSource
+from call_initiation.feed import Door, Feed, whose
+from call_initiation.follow import Following
+from call_initiation.simulator.disturbances import Strike
+from call_initiation.simulator.exchange import user_token
+from timeless import World, living, refusal, run
+
+
+class Rig(World):
+    """A feed, and its door."""
+
+    def __init__(self, following: Following | None = None, **made: Any) -> None:
+        super().__init__(**made)
+        self.door = Door()
+        self.feed = Feed(self.means, following or Following(tuple(self.organisation.agent_ids)))
+
+    @property
+    def changes(self) -> list[tuple[str, str]]:
+        """How the feed was, and why."""
+        return [(one.state.value, one.reason) for one in self.told if isinstance(one, FeedChange)]
+
+    @asynccontextmanager
+    async def followed(self) -> AsyncGenerator["Rig"]:
+        """Run the feed until the end of the block."""
+        async with living(self.feed.run(self.door)):
+            yield self
+
+
+def test_a_feed_is_up_once_all_are_known() -> None:
+    """And down when it ends."""
+
+    async def told() -> list[tuple[str, str]]:
+        rig = Rig()
+        async with rig.followed():
+            await rig.until(lambda: ("up", "") in rig.changes)
+            assert 3 == rig.known()
+        return rig.changes
+
+    assert [("down", ""), ("up", ""), ("down", "stopped")] == run(told())
+
+
+def test_a_shard_that_goes_down_takes_the_feed_with_it() -> None:
+    """It is up again when all its shards are, and says what had been wrong."""
+
+    async def told() -> list[tuple[str, str]]:
+        async with Rig().followed() as rig:
+            await rig.until(lambda: ("up", "") in rig.changes)
+            rig.strike(Strike.DROP)
+            await rig.until(lambda: ("up", "dropped") in rig.changes)
+            return rig.changes
+
+    assert [("down", ""), ("up", ""), ("down", "dropped"), ("up", "dropped")] == run(told())
+
+
+def test_a_clock_that_jumped_leaves_nothing_known_until_all_is_read_anew() -> None:
+    """The connection is well; the stamps weren't."""
+
+    async def told() -> None:
+        async with Rig().followed() as rig:
+            await rig.until(lambda: rig.known() == 3)
+            rig.feed.jumped(rig.now() - 1)
+            assert 0 == rig.known()
+            await rig.until(lambda: rig.known() == 3)
+
+    run(told())
+
+
+def test_a_skew_is_told_where_it_is_news() -> None:
+    """By the hundredth of a second."""
+
+    async def told() -> list[float]:
+        rig = Rig()
+        for seconds in (0.0, 0.009, 3.0, 3.0):
+            rig.feed.skewed(seconds)
+        return [one.seconds for one in rig.told if isinstance(one, SkewChange)]
+
+    assert [0.0, 3.0] == run(told())
+
+
+def test_whom_no_channel_reaches_is_read_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a state holds for the moment of its reading, and is stale in between; who is gone is forgotten."""
+    monkeypatch.setattr("call_initiation.notifications.CHANNELS", 1)
+
+    async def told() -> None:
+        async with Rig(agents=120).followed() as rig:
+            agents = rig.organisation.agent_ids
+            await rig.until(lambda: all(map(rig.exporter.agents.known, agents)))
+            await asyncio.sleep(0.5)
+            states = [rig.exporter.agents.as_of(agent, rig.now())[0] for agent in agents]
+            assert {(Certainty.STALE, StateSource.REST)} == {(one.certainty, one.source) for one in states}
+            rig.disturb(deleted=tuple(agents[:1]))
+            await rig.until(lambda: not rig.exporter.agents.known(agents[0]))
+            assert [("down", ""), ("up", "")] == rig.changes
+            assert ([], []) == (rig.wires, rig.faults)
+
+    run(told())
+
+
+@pytest.mark.parametrize("as_seen", [True, False])
+def test_whoever_is_found_by_a_token_is_followed_where_that_is_wanted(*, as_seen: bool) -> None:
+    """Whose the token is, is told in any case."""
+
+    async def told() -> None:
+        rig = Rig(Following(("nobody",), as_seen=as_seen))
+        agent = rig.organisation.agent_ids[0]
+        users: list[str] = []
+        async with rig.followed():
+            rig.door.ask(user_token(agent), users.append)
+            await asyncio.sleep(60)
+            assert ([agent], as_seen) == (users, rig.known() == 1)
+
+    run(told())
+
+
+def test_a_fault_of_ours_is_counted_and_ends_nothing() -> None:
+    """Whoever comes to the door next is let in."""
+
+    async def told() -> None:
+        rig = Rig()
+        token = user_token(rig.organisation.agent_ids[0])
+        users: list[str] = []
+
+        def fail(_: str) -> None:
+            raise ZeroDivisionError
+
+        async with rig.followed():
+            rig.door.ask(token, fail)
+            await rig.until(lambda: rig.faults == ["feed"])
+            rig.door.ask(token, users.append)
+            await rig.until(lambda: users == rig.organisation.agent_ids[:1])
+
+    run(told())
+
+
+@pytest.mark.parametrize("answer", [refusal, lambda: httpx.Response(200, json={"name": "No Id"})])
+def test_a_token_may_name_nobody(answer: Any) -> None:
+    """Because it can't be asked about now, or because the answer has no id."""
+
+    async def told() -> tuple[str | None, list[str]]:
+        rig = Rig()
+        users: list[str] = []
+        rig.answers["GET", "/users/me"] = answer
+        return await whose(rig.api, "token", users.append), users
+
+    assert (None, []) == run(told())
