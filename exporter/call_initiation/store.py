@@ -37,6 +37,7 @@ from call_initiation.tokens import Tokens
 from call_initiation.words import Garbled
 
 _ASKED_EVERY: Final = 5.0
+_QUESTIONS: Final = 8
 _FAREWELL: Final = 0.4
 _WANTED: Final = 100_000
 
@@ -116,7 +117,7 @@ class Member:
 
     async def _listen(self) -> None:
         """Read the store from now on."""
-        await self._measure()
+        await self._measure_well()
         epoch, position, entry = await self._keys.latest()
         self._hearing.open(epoch)
         if entry is not None:
@@ -158,6 +159,11 @@ class Member:
             await self._measure()
             await asyncio.sleep(self._rhythm.pulse)
 
+    async def _measure_well(self) -> None:
+        """Ask a few times in a row: of one answer nobody knows how long it was on its way."""
+        for _ in range(_QUESTIONS):
+            await self._measure()
+
     async def _measure(self) -> None:
         asked = self._port.now()
         time = await self._keys.time()
@@ -173,7 +179,7 @@ class Member:
 
     async def _campaign(self) -> None:
         """Stand for election again and again."""
-        await self._measure()
+        await self._measure_well()
         while True:
             asked = self._port.now()
             epoch = await self._keys.elect(self._id, self._rhythm.lease)

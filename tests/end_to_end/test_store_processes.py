@@ -29,8 +29,8 @@ PATIENCE = 40.0
 ENOUGH = 200
 """More calls than wait to be told of."""
 
-JUST = 0.1
-"""Seconds between a send and its arrival, at most."""
+CLOCKS = 0.005
+"""Seconds by which what one process hears may be moved in time: they compare their clocks by the store's."""
 
 DIALER = """
 import json, os, sys
@@ -50,7 +50,8 @@ names = []
 class Told:
     def record(self, event):
         if isinstance(event, Attempt):
-            said = [names.pop(0), event.agent.id, event.agent.label, event.agent.state.certainty]
+            sent = (event.sent_at or event.started_at) / 1e9
+            said = [names.pop(0), event.agent.id, event.agent.label, event.agent.state.certainty, sent]
             os.write(1, json.dumps(said).encode() + b"\\n")
 
 exporter = Exporter(settle=1.0)
@@ -71,7 +72,7 @@ class Dialer:
     def __init__(self, api: str, redis: RedisServer, agent_ids: list[str]) -> None:
         tokens = [user_token(agent_id) for agent_id in agent_ids]
         command = [sys.executable, "-c", DIALER, api, redis.url, CLIENT_ID, CLIENT_SECRET, *tokens]
-        self.said: list[tuple[str, str | None, str, str]] = []
+        self.said: list[tuple[str, str | None, str, str, float]] = []
         bare = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}  # it is slow
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, env=bare)  # noqa: S603 - the script above
         self._thread = Thread(target=self._read)
@@ -96,10 +97,10 @@ class Dialer:
 
     def says_next(self, certainty: str) -> Callable[[], bool]:
         """Return a condition: from now on, it says this of every agent that it calls for."""
-        before, agents = len(self.said), {agent for _, agent, _, _ in self.said if agent}
+        before, agents = len(self.said), {agent for _, agent, *_ in self.said if agent}
 
         def says() -> bool:
-            latest = {agent: said for _, agent, _, said in self.said[before:]}
+            latest = {agent: certainty for _, agent, _, certainty, _ in self.said[before:]}
             return agents <= latest.keys() and {certainty} == {latest[agent] for agent in agents}
 
         return says
@@ -150,18 +151,20 @@ class Company:
         """Return what was called known and wasn't so."""
         entries = {entry.request_id: entry for entry in self.organisation.ledger}
         found = []
-        for name, agent, said, certainty in (one for dialer in self.dialers for one in dialer.said):
+        for name, agent, said, certainty, sent in (one for dialer in self.dialers for one in dialer.said):
             entry = entries.get(name)
             if certainty != "known" or entry is None or agent is None:
                 continue
-            truths = self._truths(agent, entry.received_at)
+            truths = self._truths(agent, min(sent, entry.received_at), entry.received_at)
             if said not in truths and not self.organisation.has_just_begun_a_call(agent, entry.received_at):
                 found.append((agent, said, truths))
         return found
 
-    def _truths(self, agent: str, received: float) -> set[StateLabel]:
+    def _truths(self, agent: str, sent: float, received: float) -> set[StateLabel]:
+        """Return what was so between the send and its arrival; a process that was stopped meanwhile arrives late."""
         past = self.organisation.past[agent]
-        first, last = (bisect_left(past, received - by, key=lambda one: one[0]) for by in (JUST, 0.0))
+        ends = (sent - CLOCKS, received + CLOCKS)
+        first, last = (bisect_left(past, end, key=lambda one: one[0]) for end in ends)
         return {word for _, word in past[max(0, first - 1) : last]}
 
 
@@ -176,7 +179,10 @@ def company(engine: Callable[[str], Path], tmp_path: Path) -> Iterator[Company]:
     with ServerThread(Server(organisation)) as server:
         company = Company(redis, organisation, server.url)
         try:
-            until(lambda: all(len({a for _, a, _, _ in one.said if a}) == 4 for one in company.dialers), "all called")
+            until(
+                lambda: all(len({agent for _, agent, *_ in one.said if agent}) == 4 for one in company.dialers),
+                "all called",
+            )
             for one in company.dialers:
                 until(one.says_next("known"), "all known")
             yield company
