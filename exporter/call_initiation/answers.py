@@ -1,8 +1,9 @@
 """What the gateway says to a dialer: the API's own answers with framing made anew, and errors of its own.
 
 Laws: of the API's answer, status, reason, bytes, and the order and spelling of headers stay as they came; only what
-belongs to one connection goes, and what settings would not have told. An error of ours has the shape of the API's (the SDK model `ErrorBody`), so that a
-dialer reads it as it reads any other, and says in a header whether the request was sent.
+belongs to one connection goes, and what settings would not have told. An error of ours has the shape of the API's (the
+SDK model `ErrorBody`), so that a dialer reads it as it reads any other, and says in a header whether the request was
+sent.
 """
 
 import json
