@@ -151,6 +151,20 @@ def test_the_first_call_of_somebody_new_tells_what_is_read_in_time(dialer: Diale
     assert (StateSource.REST, Certainty.STALE) == (first.state.source, first.state.certainty)
 
 
+def test_a_server_whose_clock_is_set_is_noticed_by_its_next_answer(dialer: Dialer) -> None:
+    """Its stamps are brought to our time by the new difference, and all is read anew."""
+    first, second = dialer.organisation.agent_ids[:2]
+    dialer.exporter.follow_agents(region=dialer.url, as_seen=True, **CREDENTIALS)
+    dialer.call(agent_id=first)
+    eventually(lambda: dialer.knows(first))
+    httpx.post(f"{dialer.url}/simulator/faults", json={"skew": 3600.0}, trust_env=False).raise_for_status()
+    dialer.call(agent_id=second)
+    eventually(lambda: dialer.knows(first) and dialer.knows(second))
+    skew = dialer.metric("feed_clock_skew_seconds")
+    assert skew is not None
+    assert abs(skew - 3600.0) < BLUR
+
+
 def test_the_user_of_a_calls_token_is_found_and_followed(dialer: Dialer) -> None:
     """By the call's own token, once."""
     agent = dialer.organisation.agent_ids[3]
@@ -215,6 +229,17 @@ def test_a_feed_ends_with_its_exporter(dialer: Dialer) -> None:
     eventually(lambda: dialer.metric("feed_up") == 1.0)
     dialer.exporter.close()
     assert "call-initiation-feed" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_feed_that_has_not_begun_ends_at_once(dialer: Dialer) -> None:
+    """As in a forked child that places no call."""
+    dialer.exporter.follow_agents(region=dialer.url, as_seen=True, **CREDENTIALS)
+    feed = dialer.exporter._feed
+    assert feed is not None
+    another = feed.anew()
+    another.stop()
+    another.join(PATIENCE)
+    assert (True, False) == (feed._thread is not None, another._thread is not None)
 
 
 def forked() -> int:
