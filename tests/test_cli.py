@@ -251,6 +251,16 @@ def test_an_organisation_alone_says_what_it_is(run: Run, interrupted: Terminal) 
     assert "-H 'Authorization: Bearer " in shown
 
 
+def test_a_gateway_says_where_it_is(run: Run, interrupted: Terminal, listener: Listener) -> None:
+    """And where its calls go; a signal ends it with status 0."""
+    flags = ("--upstream", listener.url, "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0")
+    assert (0, "", "") == run("serve", *flags, on=interrupted)
+    shown = interrupted.getvalue().splitlines()
+    assert shown[0].startswith("gateway       http://127.0.0.1:")
+    assert shown[0].endswith(f" → {listener.url}")
+    assert shown[1].startswith("metrics       http://127.0.0.1:")
+
+
 def test_health_of_an_exporter_that_runs(run: Run, listener: Listener) -> None:
     """Status 0 and silence; a slash at the end is no matter."""
     assert (0, "", "") == run("health", "--url", listener.url)

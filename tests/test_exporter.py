@@ -25,7 +25,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import call_initiation
 from call_initiation import Exporter, InstrumentError, Ledger, SettingsError
+from call_initiation.catalogue import INTERNAL_ERRORS
 from call_initiation.endpoints import CALLS, CALLS_OF_USER
+from call_initiation.feed import Access, FeedThread, Port
+from call_initiation.follow import Following
 from call_initiation.observation import UNOBSERVED
 
 AGENT = "9d4b4c1e-0000-4000-8000-000000000001"
@@ -381,6 +384,27 @@ def test_a_child_of_an_exporter_that_is_closed_stays_quiet() -> None:
     with dialer(exporter) as client:
         client.post(CALLS, json=PAYLOAD)
     assert Ledger(recorded=1, dropped={"closed": 1}) == lawful(exporter)["attempts"]
+
+
+def test_a_child_begins_anew() -> None:
+    """It counts from zero and serves nothing, and its feed begins with its first call; none of our threads runs yet."""
+    exporter = Exporter(settle=0.0, prometheus_port=0)
+    port = Port(exporter.now, exporter._tell, pytest.fail)
+    access = Access.find("https://127.0.0.1:1", "id", "secret")
+    feed = exporter._feed = FeedThread(access, Following(as_seen=True), port, None)
+    assert exporter._listener is not None
+    exporter._listener.close()
+    exporter.aggregate.count(INTERNAL_ERRORS, ("observe",))
+    exporter._after_fork()
+    assert ({}, None) == (samples(exporter, "call_initiation_internal_errors_total"), exporter.metrics_url)
+    assert exporter._feed is not feed
+    assert exporter._feed._thread is None
+    with dialer(exporter) as client:
+        client.post(CALLS, json=PAYLOAD)
+        assert exporter.flush(SOON)
+    assert exporter._feed._thread is not None
+    exporter.close()
+    assert Ledger(recorded=1, exported=1) == lawful(exporter)["attempts"]
 
 
 def test_every_stage_may_fail_and_the_call_goes_on() -> None:

@@ -88,16 +88,16 @@ def test_flush_has_nothing_to_wait_for_without_a_thread() -> None:
 
 
 def test_reset_begins_anew() -> None:
-    """A child counts from zero, and has a thread of its own at its first call."""
-    bench = Bench(settle=0.0)
+    """A child counts from zero, and has a thread of its own at its first call; its parent's isn't there."""
+    bench = Bench(settle=0.0).by_hand()
     bench.submit(0.0)
-    assert bench.recorder.flush(SOON)
-    before = bench.recorder._thread
+    bench.recorder.turn(0.0)
+    bench.submit(0.0)
+    assert Ledger(recorded=2, exported=1, pending=1) == bench.attempts()
     bench.recorder.reset()
     assert Ledger() == bench.attempts()
     bench.submit(0.0)
     assert bench.recorder.flush(SOON)
-    assert before is not bench.recorder._thread
     assert Ledger(recorded=1, exported=1) == bench.attempts()
     bench.recorder.close(SOON)
 
