@@ -714,8 +714,9 @@ def test_a_wish_that_cannot_be_had_is_said_to_be(wish: object, sentence: str) ->
 
 def test_every_default_fits_its_kind() -> None:
     """And every strike is explained."""
-    for field in FIELDS.values():
-        default = list(field.default) if isinstance(field.default, tuple) else field.default
+    for name, field in FIELDS.items():
+        default = getattr(Disturbances(), name)
+        default = list(default) if isinstance(default, tuple) else default
         fits: Callable[[object], bool] = field.metadata["kind"].fits
         assert fits(default)
         assert field.metadata["effect"]

@@ -147,6 +147,7 @@ def test_it_says_what_it_is(agents: int) -> None:
         assert f"curl -i {running.url}{CALLS}" in page.text
     assert "Nothing here is real" in page.text
     assert all(agent_id in page.text for agent_id in organisation.agent_ids)
+    assert all(team_id in page.text for team_id in (*organisation.teams.queues, *organisation.teams.groups))
     assert (200, "healthy\n") == (healthy.status_code, healthy.text)
 
 

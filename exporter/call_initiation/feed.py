@@ -1,7 +1,7 @@
 """Keeps agents' states current: channels tell each change, reads check them, and stand in where channels don't reach.
 
-Agents are shared out to shards, each with a channel of its own. Whoever finds no place there is read in turn; such a
-state holds for the moment of its reading and is stale in between. Laws:
+Agents are shared out to shards, each with a channel of its own. Whoever finds no place there is read in turn, and so is
+everyone while no channel can be had; such a state holds for the moment of its reading and is stale in between. Laws:
 
 * Nothing here runs on the way of a call, and no call waits for it.
 * Everything that fails is tried again, with full jitter, for as long as the feed lives. What fails shows in metrics.
@@ -28,19 +28,20 @@ from call_initiation.errors import UpstreamError
 from call_initiation.events import FeedChange, FeedState, SkewChange
 from call_initiation.follow import Callers, Following, TokenUsers, can_be_followed
 from call_initiation.genesys import GenesysApi
+from call_initiation.members import EVERY, Circle, Team
 from call_initiation.observation import Observation
-from call_initiation.pacing import Budget
+from call_initiation.pacing import Backoff, Budget
 from call_initiation.privacy import KeyedHash
-from call_initiation.recorder import Forgotten, Reading, Told
+from call_initiation.recorder import Forgotten, Reading, Suspension, Told
 from call_initiation.shard import Means, Shard, shown
 from call_initiation.sockets import connector
-from call_initiation.timeline import Timeline
+from call_initiation.timeline import BLUR, Timeline
 from call_initiation.tokens import Credentials, Tokens
 from call_initiation.users import as_text
 from call_initiation.witness import AT_ONCE, Answers, are_all, changes_of, whole_of
 
-_MEMBERS_EVERY: Final = 600.0
-"""Seconds between looks at who belongs to a queue or a group."""
+_LOOK: Final = 1.0
+"""Seconds between looks at which queue's or group's members are to be read."""
 
 _CHECK_EVERY: Final = 10.0
 """Seconds between reads by which a shard checks its notifications; with many shards, each waits its turn longer."""
@@ -68,7 +69,8 @@ class Feed:
     def __init__(self, means: Means, following: Following) -> None:
         self._means = means
         self._following = following
-        self._followed: set[str] = set()
+        self._circle = Circle()
+        self._teams = self._named(following)
         self._shards: list[Shard] = []
         self._down: set[Shard] = set()
         self._polled: list[str] = []
@@ -84,16 +86,18 @@ class Feed:
         try:
             async with self._tasks as tasks:
                 self.follow(self._following.agent_ids)
-                tasks.create_task(self._again(self._enlist, _MEMBERS_EVERY))
+                tasks.create_task(self._again(self._enlist, _LOOK))
                 tasks.create_task(self._again(self._poll, _READ_EVERY))
                 tasks.create_task(self._again(lambda: self._answer(door), 0.0))
         finally:
             self._tell(FeedChange(state=FeedState.DOWN, reason="stopped", at=self._means.now()))
 
     def follow(self, agent_ids: Iterable[str]) -> None:
-        """Follow more agents, by channels as far as they reach."""
-        new = [agent_id for agent_id in dict.fromkeys(agent_ids) if agent_id not in self._followed]
-        self._followed.update(new)
+        """Follow more agents for good."""
+        self._place(self._circle.keep(agent_ids))
+
+    def _place(self, new: list[str]) -> None:
+        """Follow who is new by channels, as far as they reach."""
         if not self._shards:
             # An agent's calls take a topic of their own; where topics are scarce, states come first.
             self._hears_calls = len(new) * 2 <= notifications.TOPICS_PER_CHANNEL * (notifications.CHANNELS - 1)
@@ -139,6 +143,8 @@ class Feed:
     def _report(self, shard: Shard, is_up: bool, reason: str) -> None:  # noqa: FBT001 - as a shard tells it
         if is_up:
             self._down.discard(shard)
+            for team in self._teams if reason else ():
+                team.hurry()
             self._tell(FeedChange(state=FeedState.UP, reason=reason, at=self._means.now()))
         else:
             self._down.add(shard)
@@ -147,23 +153,29 @@ class Feed:
 
     # -- whom channels don't reach --------------------------------------------------------------------------------
 
+    def _unreached(self) -> list[str]:
+        return [*self._polled, *(agent_id for shard in self._shards for agent_id in shard.unheard)]
+
     async def _poll(self) -> None:
         """Read the next few in turn."""
-        start = self._turn if self._turn < len(self._polled) else 0
+        unreached = self._unreached()
+        start = self._turn if self._turn < len(unreached) else 0
         self._turn = start + AT_ONCE
-        if ids := self._polled[start : self._turn]:
-            await self._read(ids)
+        if ids := unreached[start : self._turn]:
+            readings = await self._read(ids)
+            # A channel may have been had meanwhile, or an agent dropped: then this is told by others, or not at all.
+            for agent_id in readings.keys() & self._unreached():
+                self._tell(readings[agent_id])
             if not self._shards and not self._has_polled:
                 self._has_polled = True
                 self._tell(FeedChange(state=FeedState.UP, at=self._means.now()))
 
-    async def _read(self, ids: list[str]) -> None:
-        """Read agents, and vouch for what is shown at that moment only."""
+    async def _read(self, ids: list[str]) -> dict[str, Told]:
+        """Read agents; what is shown is vouched for at that moment only."""
         asked = self._means.now()
         answers = await shown(self._means.api, ids)
         answered = self._means.now()
-        for agent_id in ids:
-            self._tell(self._reading(agent_id, answers, asked, answered))
+        return {agent_id: self._reading(agent_id, answers, asked, answered) for agent_id in ids}
 
     def _reading(self, agent_id: str, answers: Answers, asked: float, answered: float) -> Told:
         if agent_id not in answers:
@@ -174,11 +186,39 @@ class Feed:
 
     # -- who is to be followed ------------------------------------------------------------------------------------
 
+    def _named(self, following: Following) -> list[Team]:
+        api = self._means.api
+        reads = {f"queue {queue_id}": partial(api.queue_members, queue_id) for queue_id in following.queue_ids}
+        reads |= {f"group {group_id}": partial(api.group_members, group_id) for group_id in following.group_ids}
+        return [Team(name, read, Backoff(1.0, EVERY, self._means.random)) for name, read in reads.items()]
+
     async def _enlist(self) -> None:
-        for queue_id in self._following.queue_ids:
-            self.follow(await self._means.api.queue_members(queue_id))
-        for group_id in self._following.group_ids:
-            self.follow(await self._means.api.group_members(group_id))
+        """Look at each queue and group that is due."""
+        for team in self._teams:
+            if team.due <= self._means.now():
+                await self._look(team)
+
+    async def _look(self, team: Team) -> None:
+        """Follow who has come to a queue or a group, and drop who has left it."""
+        try:
+            members = await team.look(self._circle.members(team.name), self._means.now)
+        except UpstreamError as error:
+            _logger.warning("the members of %s can't be read at the moment: %s", team.name, error)
+            return
+        new, gone = self._circle.belong(team.name, members)
+        self._drop(gone)
+        self._place(new)
+
+    def _drop(self, gone: list[str]) -> None:
+        """Follow agents no more, and forget what is known of them."""
+        for shard in self._shards:
+            shard.drop(gone)
+        self._polled[:] = [agent_id for agent_id in self._polled if agent_id in self._circle]
+        # A suspension is always taken: should the recorder have no room for the rest, nothing is vouched for any more.
+        for start in range(0, len(gone), AT_ONCE):
+            self._tell(Suspension(self._means.now() - BLUR, tuple(gone[start : start + AT_ONCE])))
+        for agent_id in gone:
+            self._tell(Forgotten(agent_id))
 
     async def _answer(self, door: "Door") -> None:
         """Find out whose tokens are, and follow who has just been seen for the first time."""
@@ -186,12 +226,14 @@ class Feed:
         users = [await whose(self._means.api, token, tell) for token, tell in tokens]
         if self._following.as_seen:
             seen += [user_id for user_id in users if can_be_followed(user_id) and user_id is not None]
-        new = [agent_id for agent_id in seen if agent_id not in self._followed]
+        new = [agent_id for agent_id in seen if agent_id not in self._circle]
         try:
             for start in range(0, len(new), AT_ONCE):
-                await self._read(new[start : start + AT_ONCE])
+                readings = await self._read(new[start : start + AT_ONCE])
+                for agent_id in (one for one in readings if one not in self._circle):
+                    self._tell(readings[agent_id])
         finally:
-            self.follow(new)
+            self.follow(seen)
 
     # -- how it lives ---------------------------------------------------------------------------------------------
 

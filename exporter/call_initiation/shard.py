@@ -12,7 +12,7 @@ Laws:
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol, TypeVar, assert_never
@@ -219,6 +219,8 @@ class Shard:
         self._new: list[str] = []
         self._reason = ""
         self._is_up = False
+        self._is_deaf = False
+        self._has_surplus = False
         self._sample_at = 0.0
 
     @property
@@ -226,9 +228,25 @@ class Shard:
         """How many more agents there is room for."""
         return self._capacity - len(self._witness) - len(self._new)
 
+    @property
+    def unheard(self) -> list[str]:
+        """Whom nothing is heard of, since a connection was lost or couldn't be had."""
+        return self._agent_ids if self._is_deaf else []
+
+    @property
+    def _agent_ids(self) -> list[str]:
+        return [*self._witness.agent_ids, *self._new]
+
     def add(self, agent_ids: Iterable[str]) -> None:
         """Follow more agents."""
         self._new += agent_ids
+
+    def drop(self, agent_ids: Iterable[str]) -> None:
+        """Follow agents no more, as far as they are followed here; nothing is told of them from now on."""
+        gone = set(agent_ids).intersection(self._agent_ids)
+        self._new = [agent_id for agent_id in self._new if agent_id not in gone]
+        self._witness.drop(gone)
+        self._has_surplus = self._has_surplus or bool(gone)
 
     async def run(self) -> None:
         """Follow the agents until cancelled."""
@@ -261,6 +279,7 @@ class Shard:
             Lost: It always ends so, if not by a fault.
         """
         line = await self._open()
+        self._is_deaf = False
         now = self._means.now()
         self._witness.notified_at = now
         self._witness.read_all(now)
@@ -286,14 +305,11 @@ class Shard:
         """Connect to the channel that there is, or to a new one, and subscribe to all topics."""
         made, self._made = self._made or await self._means.api.create_channel(), None
         line = _Line(made, await self._means.connect(made.connect_uri), self._means)
-        new = self._taken()
         try:
-            rejected = await self._means.api.subscribe(made.id, self._topics([*self._witness.agent_ids, *new]))
+            await self._subscribe(line)
         except BaseException:
-            self._new += new
             await line.hang_up()
             raise
-        self._admit(new, rejected)
         return line
 
     async def _succeed(self, line: _Line) -> _Line:
@@ -315,17 +331,31 @@ class Shard:
 
     # -- who is followed ------------------------------------------------------------------------------------------
 
-    def _taken(self) -> list[str]:
-        new, self._new = self._new, []
-        return new
+    async def _subscribe(self, line: _Line) -> None:
+        """Subscribe to all, and to nobody else."""
+        self._has_surplus, new = False, set(self._new)
+        try:
+            rejected = await self._means.api.subscribe(line.made.id, self._topics(self._agent_ids))
+        except UpstreamError:
+            self._has_surplus = True
+            raise
+        self._admit(new, rejected)
+
+    async def _update(self, line: _Line) -> None:
+        """Bring a line's subscriptions up to date."""
+        if self._has_surplus:
+            await self._subscribe(line)
+        elif new := set(self._new):
+            self._admit(new, await self._means.api.add(line.made.id, self._topics(self._new)))
 
     def _topics(self, agent_ids: Iterable[str]) -> list[str]:
         topics = [notifications.combined_topic, *([notifications.calls_topic] if self._hears_calls else [])]
         return [topic(agent_id) for agent_id in agent_ids for topic in topics]
 
-    def _admit(self, new: Iterable[str], rejected: Iterable[tuple[str, str]]) -> None:
-        """Follow who was subscribed to, but for those whose topics were rejected."""
-        self._witness.add(new, self._means.now())
+    def _admit(self, new: Container[str], rejected: Iterable[tuple[str, str]]) -> None:
+        """Follow who was subscribed to, but for those who were dropped meanwhile or whose topics were rejected."""
+        self._witness.add((agent_id for agent_id in self._new if agent_id in new), self._means.now())
+        self._new = [agent_id for agent_id in self._new if agent_id not in new]
         refused = {topic for topic, _ in rejected}
         ids = [agent for agent in self._witness.agent_ids if notifications.combined_topic(agent) in refused]
         if ids:
@@ -346,8 +376,9 @@ class Shard:
                 await self._means.sleep(backoff.next())
 
     async def _look(self, line: _Line) -> None:
-        if self._new:
-            await self._subscribe_more(line)
+        # A successor subscribes to all whom it finds; it wouldn't hear of who came to the old line alone meanwhile.
+        if not line.is_ending.done():
+            await self._update(line)
         now = self._means.now()
         ids = self._witness.due(now)
         if not ids and now >= self._sample_at:
@@ -359,15 +390,6 @@ class Shard:
             await self._means.sleep(_LOOK)
         if self._witness.is_settled:
             self._come_up()
-
-    async def _subscribe_more(self, line: _Line) -> None:
-        new = self._taken()
-        try:
-            rejected = await self._means.api.add(line.made.id, self._topics(new))
-        except UpstreamError:
-            self._new += new
-            raise
-        self._admit(new, rejected)
 
     async def _read(self, ids: list[str]) -> None:
         asked = self._means.now()
@@ -389,7 +411,7 @@ class Shard:
     def _go_down(self, reason: str) -> None:
         if self._is_up:
             self._reason = reason
-        self._is_up = False
+        self._is_up, self._is_deaf = False, True
         self._report(self, False, reason)  # noqa: FBT003 - whether it is up
 
 

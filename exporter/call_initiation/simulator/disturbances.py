@@ -22,6 +22,7 @@ class Kind(Enum):
     OFFSET = "a number of seconds"
     SWITCH = "true or false"
     USERS = "a list of user ids"
+    MEMBERS = "an object of lists of user ids, by the id of a queue or group"
 
     def fits(self, value: object) -> bool:
         """Say whether a JSON value is of this kind."""
@@ -29,7 +30,9 @@ class Kind(Enum):
             case Kind.SWITCH:
                 return isinstance(value, bool)
             case Kind.USERS:
-                return isinstance(value, list) and all(isinstance(one, str) for one in cast("list[object]", value))
+                return _is_ids(value)
+            case Kind.MEMBERS:
+                return isinstance(value, dict) and all(map(_is_ids, cast("dict[str, object]", value).values()))
             case _:
                 return _is_number(value) and _LEAST.get(self, -math.inf) <= value <= _MOST.get(self, math.inf)
 
@@ -88,10 +91,18 @@ class Disturbances:
     garbage: float = _lasting(0.0, Kind.SHARE, "share of frames before which garbage is sent")
     huge: float = _lasting(0.0, Kind.SHARE, "share of frames before which one of ten million characters is sent")
     down: bool = _lasting(default=False, kind=Kind.SWITCH, effect="no socket can be opened: 503")
+    forbidden: bool = _lasting(default=False, kind=Kind.SWITCH, effect="every request about channels is a 403")
     unauthorized: bool = _lasting(default=False, kind=Kind.SWITCH, effect="every read is a 401, whatever the token")
     retry_after: float = _lasting(0.0, Kind.SECONDS, "every read is a 429 with so many seconds of Retry-After")
     skew: float = _lasting(0.0, Kind.OFFSET, "the server's clock (Date, all stamps) is so much ahead, and always was")
     deleted: tuple[str, ...] = _lasting((), Kind.USERS, "deleted users: no state, no events, no calls on their behalf")
+    members: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict[str, tuple[str, ...]],
+        metadata={
+            "kind": Kind.MEMBERS,
+            "effect": "who belongs to these queues and groups; the others are as they began",
+        },
+    )
     unknown_presence: float = _lasting(0.0, Kind.SHARE, "share of presences that no documentation knows")
 
 
@@ -144,11 +155,21 @@ def _value(name: str, value: object) -> Any:
     kind: Kind = FIELDS[name].metadata["kind"]
     if not kind.fits(value):
         raise DisturbanceError(name, _shown(value), kind.value)
-    return tuple(cast("list[str]", value)) if kind is Kind.USERS else value
+    match kind:
+        case Kind.USERS:
+            return tuple(cast("list[str]", value))
+        case Kind.MEMBERS:
+            return {team: tuple(ids) for team, ids in cast("dict[str, list[str]]", value).items()}
+        case _:
+            return value
 
 
 def _shown(value: object) -> str:
     return repr(value)[:80]
+
+
+def _is_ids(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in cast("list[object]", value))
 
 
 def _is_number(value: object) -> TypeGuard[float]:

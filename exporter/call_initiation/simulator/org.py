@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from email.utils import formatdate
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qs
@@ -40,6 +41,7 @@ from call_initiation.simulator.lines import REAL_TIMES, Intervals
 from call_initiation.simulator.oauth import CLIENT_ID, CLIENT_SECRET, Budget, Desk, Spending
 from call_initiation.simulator.rules import Case, Grant, dialled, examine, from_agent_id, parsed
 from call_initiation.simulator.staff import Agent, OrgChange, Part, Staff, word
+from call_initiation.simulator.teams import Team, Teams
 
 __all__ = [
     "CALM",
@@ -74,6 +76,8 @@ _LEDGER_CAPACITY: Final = 100_000
 _MOST_PRESENCES: Final = 50
 _PAGE_SIZE: Final = 25
 _LARGEST_PAGE: Final = 500
+_LARGEST_PAGE_OF_MEMBERS: Final = 100
+"""Of a queue's (the SDK's `get_routing_queue_members`)."""
 
 
 class Organisation:
@@ -107,6 +111,7 @@ class Organisation:
         self._random = stream(seed, "answers")
         self._ledger = Ledger(ledger_capacity)
         self._unseen: list[OrgChange] = []
+        self.teams: Final = Teams(seed, self._staff.agents)
         self.channels: Final = Channels(seed, self._staff.agents, intervals)
 
     @property
@@ -303,6 +308,8 @@ class Organisation:
 
     def _found(self, request: Request, grant: Grant) -> object | Finding:
         if request.path.startswith("/api/v2/notifications/channels"):
+            if self.disturbances.forbidden:
+                return Finding("not.authorized")
             return self.channels.answer(request, grant.user.id if grant.user else CLIENT_ID, self.now)
         return self._view(request, grant)
 
@@ -310,7 +317,9 @@ class Organisation:
         query, skew = parse_qs(request.query), self.disturbances.skew
         match request.method, request.path.split("/")[1:]:
             case "GET", ["api", "v2", "users"]:
-                return self._page(query)
+                return self._users(request.path, query, _listed(query, "id") or self._staff.agents)
+            case "GET", ["api", "v2", *team, "members"]:
+                return self._team(team, request.path, query)
             case "GET", ["api", "v2", "users", "me"]:
                 return views.user(grant.user, _listed(query, "expand"), skew) if grant.user else Finding(NOT_A_USER)
             case "GET", ["api", "v2", "users", "presences", "purecloud", "bulk"]:
@@ -322,14 +331,32 @@ class Organisation:
             case _:
                 return Finding("not.found")
 
-    def _page(self, query: Mapping[str, list[str]]) -> object | Finding:
-        ids = _listed(query, "id")
-        size = _number(query, "pageSize", len(ids) or _PAGE_SIZE)
-        number = _number(query, "pageNumber", 1)
-        if not (0 < size <= _LARGEST_PAGE and number > 0):
+    def _users(self, path: str, query: Mapping[str, list[str]], ids: Iterable[str]) -> object | Finding:
+        window = _window(query, len(_listed(query, "id")) or _PAGE_SIZE, _LARGEST_PAGE)
+        if window is None:
             return Finding(BAD_REQUEST)
-        agents = self._known(ids or self._staff.agents)
-        return views.page(agents, _listed(query, "expand"), size, number, self.disturbances.skew)
+        agents = self._known(ids)
+        view = partial(views.user, expand=_listed(query, "expand"), skew=self.disturbances.skew)
+        return views.counted(views.page(agents, view, path, *window), len(agents))
+
+    def _team(self, team: list[str], path: str, query: Mapping[str, list[str]]) -> object | Finding:
+        match team:
+            case ["groups", team_id] if team_id in self.teams.groups:
+                return self._users(path, query, self._members(self.teams.groups[team_id]))
+            case ["routing", "queues", team_id] if team_id in self.teams.queues:
+                return self._queue(path, query, self.teams.queues[team_id])
+            case _:
+                return Finding("not.found")
+
+    def _queue(self, path: str, query: Mapping[str, list[str]], queue: Team) -> object | Finding:
+        window = _window(query, _PAGE_SIZE, _LARGEST_PAGE_OF_MEMBERS)
+        if window is None:
+            return Finding(BAD_REQUEST)
+        view = partial(views.queue_member, path=path, resting=queue.resting, skew=self.disturbances.skew)
+        return views.page(self._known(self._members(queue)), view, path, *window)
+
+    def _members(self, team: Team) -> Iterable[str]:
+        return self.disturbances.members.get(team.id, team.member_ids)
 
     def _presences(self, ids: list[str]) -> object | Finding:
         if len(ids) > _MOST_PRESENCES:
@@ -362,3 +389,9 @@ def _listed(query: Mapping[str, list[str]], name: str) -> list[str]:
 def _number(query: Mapping[str, list[str]], name: str, default: int) -> int:
     text = query.get(name, [str(default)])[0]
     return int(text) if text.isdecimal() and text.isascii() else 0
+
+
+def _window(query: Mapping[str, list[str]], size: int, largest: int) -> tuple[int, int] | None:
+    """Return the size and the number of the page that is asked for, by default of `size`; None for none that can be."""
+    size, number = _number(query, "pageSize", size), _number(query, "pageNumber", 1)
+    return (size, number) if 0 < size <= largest and number > 0 else None

@@ -9,7 +9,7 @@ judgement: a latency delays the answer only.
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import Field, asdict
@@ -25,11 +25,13 @@ from call_initiation.simulator.ledger import LedgerEntry
 from call_initiation.simulator.oauth import CLIENT_ID, CLIENT_SECRET
 from call_initiation.simulator.org import Organisation
 from call_initiation.simulator.sockets import Sockets
+from call_initiation.simulator.teams import Teams
 
 _LONGEST_GAP: Final = 86_400.0
 _SHUTDOWN_SECONDS: Final = 1.0
 _LEDGER_PAGE: Final = 1000
 
+_NEXT: Final = "\n" + " " * 22
 _HELP: Final = """A pretend Genesys Cloud organisation. Nothing here is real, and nothing rings.
 
 Starting a call       POST /api/v2/conversations/calls
@@ -37,8 +39,10 @@ Starting a call       POST /api/v2/conversations/calls
                       POST /api/v2/conversations/calls/{{conversationId}}
 Reading agents        GET /api/v2/users/{{id}}?expand=presence,routingStatus,conversationSummary,station,outOfOffice
                       GET /api/v2/users · /api/v2/users/me · /api/v2/users/presences/purecloud/bulk?id=
+Who belongs to what   GET /api/v2/routing/queues/{{queueId}}/members · /api/v2/groups/{{groupId}}/members
 A client's token      POST /oauth/token, Basic {client_id}:{client_secret}, form grant_type=client_credentials
 Agents, their tokens  {agents}
+Queues, groups        {teams}
 What truly happened   GET /ledger?last=1000
 Whether it runs       GET /healthy
 Notifications         POST /api/v2/notifications/channels, then its connectUri (a WebSocket)
@@ -145,7 +149,8 @@ class Server:
         text = _HELP.format(
             client_id=CLIENT_ID,
             client_secret=CLIENT_SECRET,
-            agents=f"\n{' ' * 22}".join(f"{agent_id}  {user_token(agent_id)}" for agent_id in ids),
+            agents=_NEXT.join(f"{agent_id}  {user_token(agent_id)}" for agent_id in ids),
+            teams=_NEXT.join(_teams(self.organisation.teams)),
             url=self.url,
             example=user_token(next(iter(ids), "")),
             disturbances=_table((name, _told(field)) for name, field in FIELDS.items()),
@@ -188,6 +193,11 @@ def _response(answer: Answer) -> web.Response:
 
 def _shown(entry: LedgerEntry) -> dict[str, Any]:
     return {**asdict(entry), "error_code": entry.error_code}
+
+
+def _teams(teams: Teams) -> Iterator[str]:
+    for kind, these in (("queue", teams.queues), ("group", teams.groups)):
+        yield from (f"{team.id}  {kind} {team.name}, {len(team.member_ids)} members" for team in these.values())
 
 
 def _told(disturbance: Field[Any]) -> str:

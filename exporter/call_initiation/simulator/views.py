@@ -83,13 +83,32 @@ def user(agent: Agent, expand: Collection[str], skew: float) -> Json:
     return {"id": agent.id, "name": agent.name, "state": "active"} | parts | {"selfUri": f"/api/v2/users/{agent.id}"}
 
 
-def page(agents: Sequence[Agent], expand: Collection[str], size: int, number: int, skew: float) -> Json:
-    """Return one page of a `UserEntityListing`; pages are counted from 1."""
-    start = (number - 1) * size
+def queue_member(agent: Agent, path: str, resting: Collection[str], skew: float) -> Json:
+    """Return a `QueueMember`; `path` is that of the queue's members."""
     return {
-        "entities": [user(agent, expand, skew) for agent in agents[start : start + size]],
+        "id": agent.id,
+        "name": agent.name,
+        "user": user(agent, (), skew),
+        "ringNumber": 1,
+        "joined": agent.id not in resting,
+        "memberBy": "user",
+        "routingStatus": _routing_status(agent, skew),
+        "selfUri": f"{path}/{agent.id}",
+    }
+
+
+def page(agents: Sequence[Agent], view: Callable[[Agent], Json], path: str, size: int, number: int) -> Json:
+    """Return one page of an entity listing, and where the next one is; pages are counted from 1."""
+    start = (number - 1) * size
+    listing = {
+        "entities": [view(agent) for agent in agents[start : start + size]],
         "pageSize": size,
         "pageNumber": number,
-        "total": len(agents),
-        "pageCount": -(-len(agents) // size),
     }
+    is_last = start + size >= len(agents)
+    return listing if is_last else listing | {"nextUri": f"{path}?pageSize={size}&pageNumber={number + 1}"}
+
+
+def counted(listing: Json, total: int) -> Json:
+    """Return a listing that says how much there is in all, as a `UserEntityListing` does."""
+    return listing | {"total": total, "pageCount": -(-total // listing["pageSize"])}
