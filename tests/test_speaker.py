@@ -1,7 +1,7 @@
 """What a leader says: in order, once, and nothing that concerns its own process alone."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ import pytest
 from call_initiation.events import FeedChange, FeedState, NotificationTaken, Presence, SkewChange
 from call_initiation.feed import Port
 from call_initiation.hearing import FEED, CommonClock, Entry
-from call_initiation.keyspace import Keyspace
+from call_initiation.keyspace import Fields, Keyspace
 from call_initiation.recorder import Forgotten, LegLost, Reading, StateUpdate, Suspension, Told
 from call_initiation.speaker import Deposed, Speaker
 from call_initiation.words import meant
@@ -136,5 +136,33 @@ def test_who_was_deposed_falls_silent(redis: RedisServer) -> None:
         await stage.keys.elect("a", 60.0)
         with pytest.raises(Deposed):
             await stage.speaker.run(stage.seen.append)
+
+    tell(redis, story)
+
+
+class Unheard(Keyspace):
+    """A store whose first answer is lost."""
+
+    is_lost = True
+
+    async def say(self, epoch: int, entry: Fields, summaries: Mapping[str, str]) -> list[str] | None:
+        """Do it, and fail once."""
+        answer = await super().say(epoch, entry, summaries)
+        if self.is_lost:
+            self.is_lost = False
+            raise OSError
+        return answer
+
+
+def test_what_may_have_been_said_is_said_again(redis: RedisServer) -> None:
+    """Under the same number, so that it counts once."""
+
+    async def story(stage: Stage) -> None:
+        stage.speaker._keys = Unheard(redis.url, "test", 0.3)
+        stage.speaker.tell(Forgotten("a"))
+        entries = await stage.entries(3)
+        assert [1, 1, 2] == [entry.number for entry in entries][:3]
+        assert entries[0] == entries[1]
+        await stage.speaker._keys.close()
 
     tell(redis, story)

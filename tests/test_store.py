@@ -3,19 +3,25 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from time import time
 
 import pytest
 
 from call_initiation import Exporter, SettingsError
-from call_initiation.events import FeedChange, FeedState
+from call_initiation.events import FeedChange, FeedState, Presence
 from call_initiation.feed import Access, Door, Port
+from call_initiation.follow import Following
+from call_initiation.hearing import Entry
 from call_initiation.keyspace import Keyspace
-from call_initiation.recorder import Forgotten, Told
-from call_initiation.store import RHYTHM, Member, Rhythm, _name
+from call_initiation.recorder import Forgotten, Reading, Told
+from call_initiation.simulator.org import CALM, CLIENT_ID, CLIENT_SECRET, Organisation, user_token
+from call_initiation.simulator.server import Server, ServerThread
+from call_initiation.store import RHYTHM, Member, Rhythm, _name, shared
 from call_initiation.tokens import Credentials
-from stores import RedisServer, until
+from stores import RedisServer, state, until
+from timeless import living, run
 
 QUICK = Rhythm(lease=0.5, pulse=0.05, silence=0.3)
 
@@ -142,6 +148,117 @@ def test_a_lease_that_is_taken_away_ends_the_feed(redis: RedisServer) -> None:
         await process.leave()
 
     asyncio.run(told())
+
+
+def test_a_leader_that_cannot_renew_its_lease_ends_its_feed(redis: RedisServer) -> None:
+    """When the lease is over at the latest: somebody else may lead by then."""
+
+    async def told() -> None:
+        ends: list[str] = []
+
+        async def feed(port: Port, door: Door) -> None:
+            try:
+                await well(port, door)
+            finally:
+                ends.append("ended")
+
+        process = Process(redis.url, feed)
+        await until(lambda: process.is_up)
+        redis.kill()
+        await until(lambda: ends == ["ended"])
+        await process.leave()
+
+    asyncio.run(told())
+
+
+def test_a_successor_waits_until_what_was_said_is_past(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it reads then is newer, whatever the clocks say; where nothing was said it begins at once."""
+    monkeypatch.setattr("call_initiation.store.BLUR", 0.5)
+
+    async def told() -> None:
+        heard: list[Told] = []
+        port = Port(time, lambda one: heard.append(one) is None, pytest.fail)
+        keys = Keyspace(redis.url, "test", QUICK.silence)
+        member = Member(keys, port, well, QUICK)
+        await member._measure()
+        async with living(member._feed(port, Door())):
+            await until(lambda: len(heard) == 1)
+        said = time()
+        redis.client.xadd("call-initiation:{test}:words", Entry(1, 1, said, 0.0, []).fields())
+        async with living(member._feed(port, Door())):
+            await until(lambda: len(heard) == 2)
+        assert said + 0.4 < time()
+        await keys.close()
+
+    asyncio.run(told())
+
+
+def test_a_newcomer_learns_of_more_agents_than_one_answer_holds(redis: RedisServer) -> None:
+    """All, before it is up."""
+    ids = [f"agent-{number}" for number in range(1_200)]
+
+    async def told() -> None:
+        async def feed(port: Port, door: Door) -> None:
+            for agent in ids:
+                port.tell(Reading(agent, ((port.now() - 1.0, state(Presence.BUSY)),), port.now(), lasts=True))
+            await well(port, door)
+
+        leader = Process(redis.url, feed)
+        await until(lambda: leader.is_up)
+        newcomer = Process(redis.url, well)
+        await until(lambda: newcomer.is_up)
+        assert set(ids) == {one.agent_id for one in newcomer.told if isinstance(one, Reading)}
+        await newcomer.leave()
+        await leader.leave()
+
+    asyncio.run(told())
+
+
+def test_what_lived_long_is_tried_again_soon() -> None:
+    """After quick failures the pauses grow; after a long life they begin anew."""
+
+    async def told() -> list[float]:
+        loop, enough = asyncio.get_running_loop(), asyncio.Event()
+        port = Port(loop.time, pytest.fail, pytest.fail)
+        member = Member(Keyspace("redis://127.0.0.1:1", "test", QUICK.silence), port, well, QUICK)
+        ends, pauses = [0.0], list[float]()
+
+        async def work() -> None:
+            pauses.append(loop.time() - ends[-1])
+            if len(pauses) > 100:
+                enough.set()
+            await asyncio.sleep(0.0 if len(pauses) <= 50 else 3600.0)
+            ends.append(loop.time())
+            raise OSError
+
+        async with living(member._again(work)):
+            await enough.wait()
+        return pauses
+
+    pauses = run(told())
+    assert QUICK.pulse < max(pauses[:51])
+    assert QUICK.pulse >= max(pauses[51:])
+
+
+@pytest.mark.parametrize("as_seen", [True, False])
+def test_whose_the_tokens_of_our_calls_are_is_found_out(redis: RedisServer, *, as_seen: bool) -> None:
+    """By each process for its own; whether that user is then followed by the leader is a matter of choice."""
+    organisation = Organisation(1, 2, started=time(), behaviour=replace(CALM, rate_limit=100_000))
+    agent, other = organisation.agent_ids
+
+    async def told(url: str) -> None:
+        readings: list[Told] = []
+        port = Port(time, lambda one: readings.append(one) is None, pytest.fail)
+        access, door = Access(url, url, Credentials(CLIENT_ID, CLIENT_SECRET)), Door()
+        users: list[str] = []
+        async with living(shared(redis.url, QUICK)(access, Following((other,), as_seen=as_seen), port, door)):
+            door.ask(user_token(agent), users.append)
+            await until(lambda: users == [agent])
+            followed = {agent, other} if as_seen else {other}
+            await until(lambda: followed == {one.agent_id for one in readings if isinstance(one, Reading)})
+
+    with ServerThread(Server(organisation)) as server:
+        asyncio.run(told(server.url))
 
 
 def test_who_is_wanted_is_asked_for_until_something_is_said_of_them(
