@@ -407,6 +407,15 @@ def test_a_child_begins_anew() -> None:
     assert Ledger(recorded=1, exported=1) == lawful(exporter)["attempts"]
 
 
+def test_a_child_of_an_exporter_that_only_observes_observes() -> None:
+    """Without a feed and a listener there is less to begin anew."""
+    exporter = Exporter()
+    exporter._after_fork()
+    with exporter, dialer(exporter) as client:
+        client.post(CALLS, json=PAYLOAD)
+    assert Ledger(recorded=1, exported=1) == lawful(exporter)["attempts"]
+
+
 def test_every_stage_may_fail_and_the_call_goes_on() -> None:
     """The sinks raise, the assessment raises: the caller gets its answer, faults are counted, the books balance."""
     exporter = Exporter()

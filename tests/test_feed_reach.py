@@ -1,4 +1,4 @@
-"""Whom a feed reaches, and how: by channels, by reads in turn, by their own calls; and what fails.
+"""Whom a feed reaches, and how: by channels, by reads in turn, by their teams and calls; and what fails.
 
 A pretend organisation is at the other end; its time leaps, so nothing here waits.
 """
@@ -14,8 +14,9 @@ import pytest
 from call_initiation.events import Certainty, FeedChange, SkewChange, StateSource
 from call_initiation.feed import Door, Feed, whose
 from call_initiation.follow import Following
+from call_initiation.members import EVERY
 from call_initiation.simulator.disturbances import Strike
-from call_initiation.simulator.exchange import user_token
+from call_initiation.simulator.org import Organisation, user_token
 from timeless import World, living, refusal, run
 
 
@@ -31,6 +32,10 @@ class Rig(World):
     def changes(self) -> list[tuple[str, str]]:
         """How the feed was, and why."""
         return [(one.state.value, one.reason) for one in self.told if isinstance(one, FeedChange)]
+
+    def have(self) -> set[str]:
+        """Return of whom anything is known."""
+        return {agent for agent in self.organisation.agent_ids if self.exporter.agents.known(agent)}
 
     @asynccontextmanager
     async def followed(self) -> AsyncGenerator["Rig"]:
@@ -105,6 +110,66 @@ def test_whom_no_channel_reaches_is_read_in_turn(monkeypatch: pytest.MonkeyPatch
             await rig.until(lambda: not rig.exporter.agents.known(agents[0]))
             assert [("down", ""), ("up", "")] == rig.changes
             assert ([], []) == (rig.wires, rig.faults)
+
+    run(told())
+
+
+def test_whom_nothing_is_heard_of_is_read_in_turn_until_it_is() -> None:
+    """While no channel can be had; and while nothing can be read either, it is tried again and again."""
+
+    async def told() -> None:
+        rig = Rig()
+        rig.disturb(down=True)
+        rig.answers["GET", "/users"] = refusal
+        async with rig.followed():
+            await asyncio.sleep(60)
+            assert not any(map(rig.exporter.agents.known, rig.organisation.agent_ids))
+            rig.answers.clear()
+            await rig.until(lambda: all(map(rig.exporter.agents.known, rig.organisation.agent_ids)))
+            await asyncio.sleep(0.5)
+            assert 0 == rig.known()
+            rig.disturb(down=False)
+            await rig.until(lambda: rig.known() == 3)
+            assert [] == rig.faults
+
+    run(told())
+
+
+def test_members_of_queues_and_groups_are_followed_as_long_as_they_are_members() -> None:
+    """Each once, though several may name them; a team that can't be read holds up no other one."""
+    first, second, third, *_ = Organisation(1, 10).agent_ids
+    teams = Organisation(1, 10).teams
+    queue, group = next(iter(teams.queues)), next(iter(teams.groups))
+
+    async def told() -> None:
+        rig = Rig(Following(queue_ids=(queue,), group_ids=(group,)), agents=10)
+        rig.disturb(members={queue: (first, second), group: (second, third)})
+        rig.answers["GET", f"/queues/{queue}/members"] = refusal
+        async with rig.followed():
+            await rig.until(lambda: rig.have() == {second, third})
+            rig.answers.clear()
+            await rig.until(lambda: rig.have() == {first, second, third}, 3600)
+            rig.disturb(members={queue: (second,), group: (third,)})
+            await rig.until(lambda: rig.have() == {second, third}, 3600)
+            assert ([], 1) == (rig.faults, len(rig.wires))
+
+    run(told())
+
+
+def test_members_are_looked_up_again_after_a_loss() -> None:
+    """Who came while nothing was heard isn't missed for long."""
+    first, second, *_ = Organisation(1, 10).agent_ids
+    group = next(iter(Organisation(1, 10).teams.groups))
+
+    async def told() -> None:
+        rig = Rig(Following(group_ids=(group,)), agents=10)
+        rig.disturb(members={group: (first,)})
+        async with rig.followed():
+            await rig.until(lambda: rig.known() == 1)
+            await asyncio.sleep(120)  # a look is followed by a rest
+            rig.disturb(members={group: (first, second)})
+            rig.strike(Strike.DROP)
+            assert EVERY / 2 > await rig.until(lambda: rig.have() == {first, second})
 
     run(told())
 

@@ -44,6 +44,10 @@ class Rig(World):
         )
         self.shard.add(self.organisation.agent_ids)
 
+    def topics(self) -> list[str]:
+        """Return what the latest channel is subscribed to."""
+        return list(self.organisation.channels._channels[self.channel_ids[-1]].topics)
+
     @asynccontextmanager
     async def up(self) -> AsyncGenerator[None]:
         """Run the shard, from when it is up."""
@@ -125,6 +129,35 @@ def test_agents_who_cannot_be_added_now_are_added_later() -> None:
     assert [(True, "")] == follow(story).reports
 
 
+def test_agents_who_are_dropped_are_followed_no_more() -> None:
+    """Their topics are given back as soon as the API takes it; whoever isn't followed can't be dropped."""
+
+    async def story(rig: Rig) -> None:
+        stays, *gone = rig.organisation.agent_ids
+        rig.answers["PUT", "/subscriptions"] = refusal
+        rig.shard.add(["somebody-new"])
+        rig.shard.drop([*gone, "somebody-new", "a-stranger"])
+        await asyncio.sleep(60)
+        assert 6 == len(rig.topics())
+        rig.answers.clear()
+        await rig.until(lambda: len(rig.topics()) == 2)
+        assert all(stays in topic for topic in rig.topics())
+        assert ([(True, "")], TOPICS_PER_CHANNEL - 1) == (rig.reports, rig.shard.room)
+
+    follow(story)
+
+
+def test_a_stranger_who_is_dropped_changes_nothing() -> None:
+    """No request is made for that."""
+
+    async def story(rig: Rig) -> None:
+        rig.answers["PUT", "/subscriptions"] = lambda: pytest.fail("it has nothing to say")
+        rig.shard.drop(["a-stranger"])
+        await asyncio.sleep(60)
+
+    assert [(True, "")] == follow(story).reports
+
+
 # -- losses -------------------------------------------------------------------------------------------------------
 
 
@@ -195,10 +228,11 @@ def test_a_connection_that_cannot_be_made_is_tried_again(refused: tuple[str, str
         rig.answers |= {refused: refusal} if refused else {}
         async with living(rig.shard.run()):
             await asyncio.sleep(100)
-            assert 0 == rig.known()
+            assert (0, rig.organisation.agent_ids) == (rig.known(), rig.shard.unheard)
             rig.disturb(down=False)
             rig.answers.clear()
             await rig.until(lambda: rig.known() == 3)
+            assert [] == rig.shard.unheard
         return rig.reports
 
     reports = run(told())
@@ -235,7 +269,7 @@ def test_the_end_leaves_the_channel_in_good_order() -> None:
         """Nothing happens."""
 
     rig = follow(story)
-    assert {} == rig.organisation.channels._channels[rig.channel_ids[0]].topics
+    assert [] == rig.topics()
     assert Certainty.STALE is rig.exporter.agents.as_of(rig.organisation.agent_ids[0], 1e12)[0].certainty
 
 
