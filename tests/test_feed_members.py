@@ -96,6 +96,22 @@ def test_what_was_read_while_a_channel_came_back_is_told_by_the_channel_alone() 
     run(told())
 
 
+def test_reads_in_turn_that_are_refused_are_tried_again() -> None:
+    """And once there is an answer, it is told."""
+
+    async def told() -> None:
+        rig = Rig(agent_ids=tuple(Organisation(1, AGENTS).agent_ids))
+        rig.disturb(forbidden=True)
+        rig.answers["GET", "/users"] = refusal
+        async with rig.followed():
+            await asyncio.sleep(300)
+            assert set() == rig.have()
+            rig.answers.clear()
+            await rig.until(lambda: rig.have() == set(rig.organisation.agent_ids))
+
+    run(told())
+
+
 def test_who_is_let_go_while_being_read_stays_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer comes too late to be told."""
     monkeypatch.setattr("call_initiation.notifications.CHANNELS", 1)
@@ -146,6 +162,34 @@ def test_who_joins_while_a_channel_is_being_replaced_is_heard_on_its_successor()
             rig.feed.follow([second])
             await rig.until(lambda: rig.known() == 2)
             assert {first, second} == subscribed(rig)
+
+    run(told())
+
+
+def test_a_queue_that_is_not_there_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    """It is said which one, and why."""
+
+    async def told() -> None:
+        async with Rig(queue_ids=("nothing", QUEUE.id)).followed() as rig:
+            await rig.until(lambda: rig.known() == len(QUEUE.member_ids))
+
+    run(told())
+    said = "the members of queue nothing can't be read at the moment: GET /api/v2/routing/queues/nothing/members failed"
+    assert said in caplog.text
+
+
+def test_a_lost_connection_brings_the_next_look_at_members_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was missed may be that somebody came, or left."""
+    monkeypatch.setattr("call_initiation.members.EVERY", 100_000.0)
+
+    async def told() -> None:
+        async with Rig(queue_ids=(QUEUE.id,)).followed() as rig:
+            await rig.until(lambda: rig.known() == len(QUEUE.member_ids))
+            rig.move()
+            await asyncio.sleep(1000)
+            assert set(QUEUE.member_ids) == rig.have()
+            rig.strike(Strike.DROP)
+            await rig.until(lambda: not rig.have())
 
     run(told())
 
