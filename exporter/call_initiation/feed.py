@@ -211,9 +211,10 @@ class Feed:
 
     def _drop(self, gone: list[str]) -> None:
         """Follow agents no more, and forget what is known of them."""
+        left = set(gone)
         for shard in self._shards:
-            shard.drop(gone)
-        self._polled[:] = [agent_id for agent_id in self._polled if agent_id in self._circle]
+            shard.drop(left)
+        self._polled[:] = [agent_id for agent_id in self._polled if agent_id not in left]
         # A suspension is always taken: should the recorder have no room for the rest, nothing is vouched for any more.
         for start in range(0, len(gone), AT_ONCE):
             self._tell(Suspension(self._means.now() - BLUR, tuple(gone[start : start + AT_ONCE])))

@@ -45,10 +45,12 @@ class Circle:
 
     def belong(self, team: str, agent_ids: Iterable[str]) -> tuple[list[str], list[str]]:
         """Follow a team's members, and nobody else for its sake; return who is new among all, and who is left out."""
-        before, now = self.members(team), dict.fromkeys(agent_ids)
-        new = [agent_id for agent_id in now if agent_id not in self]
-        self._members[team] = set(now)
-        return new, [agent_id for agent_id in before if agent_id not in self]
+        members, now = self._members.setdefault(team, set()), dict.fromkeys(agent_ids)
+        new = [agent_id for agent_id in now if agent_id not in members and agent_id not in self]
+        left = members.difference(now)
+        members -= left
+        members.update(now)  # keeps the strings that there are, and that others share
+        return new, [agent_id for agent_id in left if agent_id not in self]
 
 
 class Team:
