@@ -1,6 +1,7 @@
 """The gateway as a program: settings become a plan, and a signal becomes a clean end."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -103,6 +104,25 @@ def test_listening_beyond_this_machine_is_pointed_out(listen: str, count: int) -
     assert all(notice.startswith("The gateway listens on 0.0.0.0, beyond this machine: ") for notice in notices)
 
 
+def test_calls_go_before_all_else_that_the_process_does() -> None:
+    """As long as it is a gateway, and no longer: threads take short turns, and what was loaded isn't looked through."""
+    flags = {"upstream": "http://127.0.0.1:9", "metrics_listen": "127.0.0.1:0", "listen": "127.0.0.1:0"}
+
+    def found() -> tuple[float, bool]:
+        return sys.getswitchinterval(), gc.get_freeze_count() > 0
+
+    async def run() -> tuple[float, bool]:
+        async with sidecar(load(flags=flags), Exporter()):
+            return found()
+
+    before = found()
+    turn, is_frozen = asyncio.run(run())
+    assert before == found()
+    assert is_frozen
+    assert turn == pytest.approx(0.0005)
+    assert turn < before[0]
+
+
 def test_dialers_may_be_asked_for_certificates(tmp_path: Path) -> None:
     """TLS in, with and without a certificate of the dialer's; TLS out, verified by an authority of one's own."""
     ca = trustme.CA()
@@ -156,9 +176,11 @@ def _program(upstream: str, *flags: str) -> Iterator[tuple[subprocess.Popen[str]
         [*command, "--metrics-listen", "127.0.0.1:0", *flags], stdout=subprocess.PIPE, env=environment, text=True
     ) as running:
         assert running.stdout is not None
-        gateway, metrics = (running.stdout.readline().split()[1] for _ in range(2))
-        yield running, urlsplit(gateway).port or 0, urlsplit(metrics).port or 0
-        running.kill()
+        try:
+            gateway, metrics = (running.stdout.readline().split()[1] for _ in range(2))
+            yield running, urlsplit(gateway).port or 0, urlsplit(metrics).port or 0
+        finally:
+            running.kill()
 
 
 def _ready(port: int) -> int:
