@@ -32,11 +32,13 @@ class Agent:
     Attributes:
         changes: Server time and what was told, each once; in the order of time, ties in the order of arrival.
         vouched: The latest stretch of time that the feed vouches for.
+        before: The one before that.
         is_muddled: Something arrived after 16 newer changes: ties can't be told from repetitions, and ages are guesses.
     """
 
     changes: list[tuple[float, AgentState]] = field(default_factory=list)
     vouched: tuple[float, float] = (inf, -inf)
+    before: tuple[float, float] = (inf, -inf)
     is_muddled: bool = False
 
     def floor(self) -> float:
@@ -63,13 +65,14 @@ class Oracle:
         """Start a stretch that the feed vouches for, unless there is one or it would start before the doubt."""
         agent = self.agents.get(agent_id)
         if agent and at >= agent.vouched[1]:
+            agent.before = agent.vouched if agent.vouched[0] <= agent.vouched[1] else agent.before
             agent.vouched = (at, inf)
 
     def suspend(self, since: float, agent_ids: list[str] | None = None) -> None:
-        """End the stretch."""
+        """End the stretches."""
         for agent_id, agent in self.agents.items():
             if agent_ids is None or agent_id in agent_ids:
-                agent.vouched = (agent.vouched[0], min(agent.vouched[1], since))
+                agent.vouched, agent.before = ((start, min(end, since)) for start, end in (agent.vouched, agent.before))
 
     def is_muddled(self, agent_id: str) -> bool:
         """Say whether only the law of no wrong `known` can be asked of this agent."""
@@ -109,7 +112,8 @@ class Oracle:
         at, update = change
         if update.source is StateSource.CALLER:
             return now <= at + self.max_age
-        return update.source is not StateSource.NONE and agent.vouched[0] <= sent <= agent.vouched[1]
+        is_vouched = any(start <= sent <= end for start, end in (agent.vouched, agent.before))
+        return update.source is not StateSource.NONE and is_vouched
 
 
 def parts(state: AgentState) -> tuple[Any, ...]:

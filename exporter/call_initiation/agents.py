@@ -15,7 +15,7 @@ Laws:
    newest of these older ones is `unknown`: what spoke then may have been dropped.
 5. A state is `known` only if every part of it is vouched for as of the send: by the feed, from the snapshot that it
    confirmed to the moment since which it may have missed changes; or by the caller, whose word holds for
-   `caller_max_age`. Else it is `stale`. Of what the feed vouched for, only the latest stretch of time is remembered.
+   `caller_max_age`. Else it is `stale`. Of what the feed vouched for, the two latest stretches of time are remembered.
 6. A change that arrives after 16 newer ones, at the very moment of another one that tells the same part, can't be told
    from a repetition: that part is vouched for by nobody until it is told anew.
 
@@ -52,6 +52,8 @@ HISTORY: Final = 16
 
 _SENDS: Final = 4  # how many lookups of an agent are remembered, to notice changes that come too late for them
 _NO_SENDS: Final = array("d")
+_NEVER: Final = (inf, -inf)
+_IMF_FIXDATE: Final = re.compile(r"\w{3}, \d\d \w{3} [1-9]\d{3} \d\d:\d\d:\d\d GMT", re.ASCII)
 _WHOLES: Final = 1024  # how many agents' latest states are kept ready; for all agents it would be 25 MB
 _SHARED: Final = 4096  # how many different tellings are shared between agents; most agents are told the same few
 _OBSERVATIONS: Final = 64  # how many observations of the server's clock count
@@ -132,10 +134,8 @@ class _History:
     There may be 100,000 of these: hence the array, the slots, and tellings that are shared.
     """
 
-    __slots__ = (
-        "confirmed", "epoch", "expiry", "folded", "label", "needs_feed",
-        "sends", "since", "source", "times", "tolds", "until", "whole",
-    )  # fmt: skip
+    __slots__ = ("confirmed", "epoch", "expiry", "folded", "label", "needs_feed", "sends", "since",
+                 "source", "times", "tolds", "until", "vouched", "whole")  # fmt: skip
 
     def __init__(self, epoch: int) -> None:
         self.times = array("d")
@@ -145,6 +145,7 @@ class _History:
         self.source = StateSource.NONE
         self.confirmed = inf  # the feed vouches for the state from here …
         self.until = -inf  # … to here, both included
+        self.vouched = _NEVER  # the stretch before that, as far as `until` reaches
         self.epoch = epoch  # which of the directory's suspensions `until` already heeds
         self.label = StateLabel.UNKNOWN
         self.needs_feed = False
@@ -193,6 +194,15 @@ class _History:
         sources = {self.tolds[index][1] for index in tellers}
         words = (self.times[index] for index in tellers if self.tolds[index][1] is StateSource.CALLER)
         return bool(sources - {StateSource.CALLER}), StateSource.NONE in sources, min(words, default=inf)
+
+    def vouch(self, at: float) -> None:
+        """Begin another stretch, and remember the last one that there was."""
+        last = (self.confirmed, self.until) if self.confirmed <= self.until else self.vouched
+        self.vouched = last if last[1] <= self.until else (last[0], self.until)
+        self.confirmed, self.until = at, inf
+
+    def is_vouched(self, sent: float) -> bool:
+        return sent <= self.until and (sent >= self.confirmed or self.vouched[0] <= sent <= self.vouched[1])
 
     def _insert(self, index: int, at: float, told: _Told) -> None:
         """Insert one telling; an equal one of the same agent's is shared."""
@@ -250,9 +260,7 @@ class Agents:
         self._suspensions: deque[float] = deque(maxlen=HISTORY)  # those of all agents; the last one is number `_epoch`
         self._labels: Counter[StateLabel] = Counter()
         self._fed: Counter[StateLabel] = Counter()  # those of `_labels` that a suspension turns to `unknown`
-        self._ageing: list[
-            tuple[float, str]
-        ] = []  # a heap: when to look at an agent whose state rests on the caller's word
+        self._ageing: list[tuple[float, str]] = []  # a heap: when to look at whom, where the caller's word grows old
         self._wholes: deque[_History] = deque()
         self._now = -inf
 
@@ -294,7 +302,7 @@ class Agents:
         history = self._find(agent_id)
         if history is None or at < history.until:
             return None
-        history.confirmed, history.until = at, inf
+        history.vouch(at)
         return self._relabel(agent_id, history, at)
 
     def suspend(self, since: float, agent_ids: Iterable[str] | None = None) -> None:
@@ -306,8 +314,7 @@ class Agents:
         """
         if agent_ids is None:
             self._suspend_all(since)
-            return
-        for agent_id in agent_ids:
+        for agent_id in agent_ids or ():
             if history := self._find(agent_id):
                 history.until = min(history.until, since)
                 self._relabel(agent_id, history, since)
@@ -390,7 +397,7 @@ class Agents:
 
     def _state(self, history: _History, composed: _Composed, sent: float, now: float) -> AgentState:
         """Return the state, with how far the feed can be believed as of `sent`, and the caller as of `now`."""
-        is_fed = history.confirmed <= sent <= history.until or not composed.needs_feed
+        is_fed = history.is_vouched(sent) or not composed.needs_feed
         is_known = is_fed and not composed.is_doubtful and now <= composed.word_at + self._max_age
         certainty = Certainty.KNOWN if is_known else Certainty.STALE
         return _stated(composed.values, composed.since, composed.source, certainty)
@@ -405,9 +412,9 @@ class Agents:
         history.label, history.needs_feed = after, composed.needs_feed
         self._count(history, 1)
         self._look_again(agent_id, history, composed.word_at + self._max_age, now)
-        return (
-            StateChange(agent_id=agent_id, before=before, after=after, state=state, at=at) if before != after else None
-        )
+        if before == after:
+            return None
+        return StateChange(agent_id=agent_id, before=before, after=after, state=state, at=at)
 
     def _whole(self, history: _History) -> _Composed:
         """Return the state that all changes make, and keep it: the next question is likely to be about it."""
@@ -483,9 +490,6 @@ class ClockSkew:
         self._window.append((low, high))
         self._low = max(low for low, _ in self._window)
         self._high = min(high for _, high in self._window)
-
-
-_IMF_FIXDATE: Final = re.compile(r"\w{3}, \d\d \w{3} [1-9]\d{3} \d\d:\d\d:\d\d GMT", re.ASCII)
 
 
 def http_date(text: str) -> float | None:
