@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from call_initiation.events import UNKNOWN_STATE, AgentState, Presence, RoutingStatus, StateLabel
 from call_initiation.simulator.behaviour import CALM, Behaviour
-from call_initiation.simulator.staff import LEG_FAILURES, OrgChange, Part, Staff, next_instant, word
+from call_initiation.simulator.staff import LEG_FAILURES, Call, OrgChange, Part, Staff, next_instant, word
 
 START = 1_767_225_600.0
 HOUR = 3600.0
@@ -89,9 +89,9 @@ def test_the_next_instant_is_the_first_millisecond_after(milliseconds: int, micr
     assert now < next_instant(now)
 
 
-def ends(changes: list[OrgChange], conversation_id: str) -> list[OrgChange]:
-    """Return the changes that end this call."""
-    return [change for change in changes if change.conversation_id == conversation_id]
+def calls(changes: list[OrgChange], conversation_id: str) -> list[Call]:
+    """Return how this call went on."""
+    return [change.call for change in changes if change.call and change.call.id == conversation_id]
 
 
 def test_a_call_begins_after_it_was_placed_and_ends() -> None:
@@ -101,10 +101,12 @@ def test_a_call_begins_after_it_was_placed_and_ends() -> None:
     agent.place(START, "a-call")
     staff.reschedule(agent)
     assert [] == staff.advance(START + 0.001)
-    (begun, *_) = staff.advance(START + 0.0011)
+    (call, begun, *_) = staff.advance(START + 0.0011)
+    assert (Part.CALLS, Call(id="a-call", began=START + 0.001)) == (call.part, call.call)
     assert (START + 0.001, 1) == (begun.at, begun.state.on_call)
-    (end,) = ends(staff.advance(START + HOUR), "a-call")
-    assert (Part.CALLS, None) == (end.part, end.error_code)
+    end = calls(staff.advance(START + HOUR), "a-call")[0]
+    assert end.ended is not None
+    assert (None, end.ended) == (end.error_code, max(end.began, end.ended))
 
 
 def test_a_leg_may_fail() -> None:
@@ -114,10 +116,38 @@ def test_a_leg_may_fail() -> None:
     agent.place(START, "a-call")
     staff.reschedule(agent)
     changes = staff.advance(START + HOUR)
-    (end,) = ends(changes, "a-call")
+    (_, end) = calls(changes, "a-call")
     assert end.error_code in LEG_FAILURES
-    after = changes[changes.index(end) + 1]
-    assert (end.at, 0, 0) == (after.at, after.state.on_call, after.state.wrap_up)
+    after = next(change for change in changes if change.at == end.ended and change.part is not Part.CALLS)
+    assert (0, 0) == (after.state.on_call, after.state.wrap_up)
+
+
+def counts(call: Call, at: float) -> tuple[int, int]:
+    """Return what a call adds to its agent's calls and after-call work right after a moment."""
+    talks = call.began <= at and (call.ended is None or at < call.ended)
+    works = call.wrap_up_began is not None and (call.wrap_up_ended is None or at < call.wrap_up_ended)
+    return int(talks), int(works)
+
+
+def test_calls_have_the_times_of_the_states_that_they_cause() -> None:
+    """A call's own change comes first, and its times add up to the state, whatever ends a call or its wrap-up."""
+    staff = a_staff(count=30, behaviour=Behaviour(pace=20.0, leg_failures=0.1))
+    known: dict[str, dict[str, Call]] = {agent_id: {} for agent_id in staff.agents}
+    seen = 0
+    for step in range(600):
+        if step % 3 == 0:
+            agent = staff.agents[list(staff.agents)[step % 30]]
+            agent.place(START + step, f"call-{step}")
+            staff.reschedule(agent)
+        for change in staff.advance(START + step + 1.0):
+            if change.call is not None:
+                known[change.agent_id][change.call.id] = change.call
+            if change.part is Part.CONVERSATION_SUMMARY:
+                added = [counts(call, change.at) for call in known[change.agent_id].values()]
+                expected = sum(talks for talks, _ in added), sum(works for _, works in added)
+                assert expected == (change.state.on_call, change.state.wrap_up)
+                seen += 1
+    assert seen > 100
 
 
 def test_the_later_of_two_calls_in_a_millisecond_stands() -> None:
@@ -128,7 +158,8 @@ def test_the_later_of_two_calls_in_a_millisecond_stands() -> None:
         agent.place(START, name)
         staff.reschedule(agent)
     changes = staff.advance(START + HOUR)
-    assert (0, 1) == (len(ends(changes, "first")), len(ends(changes, "second")))
+    assert [] == calls(changes, "first")
+    assert START + 0.001 == calls(changes, "second")[0].began
 
 
 def test_an_unsettled_agent_changes_presence_at_once() -> None:
@@ -150,7 +181,7 @@ def test_an_agent_with_a_call_in_mind_is_not_unsettled() -> None:
     agent.place(START, "a-call")
     agent.unsettle(START)
     staff.reschedule(agent)
-    assert Part.CONVERSATION_SUMMARY is staff.advance(START + 0.5)[0].part
+    assert [Part.CALLS, Part.CONVERSATION_SUMMARY] == [one.part for one in staff.advance(START + 0.5)][:2]
 
 
 def test_nobody_has_nothing_to_do() -> None:

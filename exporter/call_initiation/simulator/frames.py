@@ -2,11 +2,11 @@
 
 A frame of an event is `{topicName, version, eventBody, metadata: {CorrelationId}}`; bodies are those of the SDK's
 models. Presences and routing statuses carry the server's time of the change; conversation summaries and stations carry
-none (SDK models `UserConversationsEventUserConversationSummary`, `UserStationChangeTopicUserStations`).
+none (SDK models `UserConversationsEventUserConversationSummary`, `UserStationChangeTopicUserStations`). A call carries
+the times of its participants (`ConversationCallEventTopicCallConversation`, `…CallMediaParticipant`).
 The sentences of notices are made up here.
 """
 
-import random
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
@@ -15,7 +15,7 @@ from call_initiation.events import Presence
 from call_initiation.simulator.disturbances import CALM_LINES, Disturbances
 from call_initiation.simulator.exchange import made_up_id, stream
 from call_initiation.simulator.faults import encode
-from call_initiation.simulator.staff import OrgChange, Part
+from call_initiation.simulator.staff import Call, OrgChange, Part
 from call_initiation.simulator.views import MEDIA, timestamp
 
 Json = dict[str, Any]
@@ -78,9 +78,10 @@ class Voice:
 
     def __init__(self, seed: int) -> None:
         self._random = stream(seed, "frames")
+        self._seed = seed
 
     def frames(self, change: OrgChange, name: str, disturbances: Disturbances = CALM_LINES) -> list[str]:
-        """Return what is said of a change under one of its topics: one frame, or the two with which a call ends."""
+        """Return what is said of a change under one of its topics: one frame, or the two with which a leg ends."""
         return [self._frame(change, name, body) for body in self._bodies(change, name, disturbances)]
 
     def _frame(self, change: OrgChange, name: str, body: Json) -> str:
@@ -105,7 +106,7 @@ class Voice:
             case "station":
                 return [_stations(change)]
             case _:
-                return _ending_call(change, disturbances.skew, self._random)
+                return _conversations(change, disturbances.skew, self._seed)
 
     def _presence(self, change: OrgChange, disturbances: Disturbances) -> Json:
         presence = (change.state.presence or Presence.OFFLINE).value
@@ -150,15 +151,32 @@ def _stations(change: OrgChange) -> Json:
     return {"associatedStation": {"id": change.state.station, "associatedUser": {"id": change.agent_id}}}
 
 
-def _ending_call(change: OrgChange, skew: float, source: random.Random) -> list[Json]:
-    """Return a conversation twice: when the agent's leg is over, and when the customer's is too."""
-    agent, customer = made_up_id(source), made_up_id(source)
-    number = f"tel:+3319900{source.randrange(10_000):04d}"
-    over: Json = {"state": "terminated", "endTime": timestamp(change.at + skew)}
-    failed: Json = {"errorInfo": {"code": change.error_code, "message": "The leg failed."}} if change.error_code else {}
-    agents: Json = {"id": agent, "purpose": "agent", "user": {"id": change.agent_id}} | over | failed
-    customers: Json = {"id": customer, "purpose": "customer", "address": number}
-    return [
-        {"id": change.conversation_id, "participants": [agents, customers | end]}
-        for end in ({"state": "contacting"}, over)
-    ]
+def _conversations(change: OrgChange, skew: float, seed: int) -> list[Json]:
+    """Return a conversation as it is now; where the agent's leg has just ended, once more as the customer's has too."""
+    call = change.call or Call(id="")
+    drawn = stream(seed, "conversation", call.id)
+    agents = {"id": made_up_id(drawn)} | _agents_leg(call, change.agent_id, skew)
+    number = f"tel:+3319900{drawn.randrange(10_000):04d}"
+    customers: Json = {"id": made_up_id(drawn), "purpose": "customer", "address": number}
+    on: Json = {"state": "contacting" if call.error_code else "connected"}
+    over = _times(skew, endTime=call.ended) | {"state": "terminated"}
+    ends = [over] if call.wrap_up_ended else [on] if call.ended is None else [on, over]
+    return [{"id": call.id, "participants": [agents, customers | end]} for end in ends]
+
+
+def _agents_leg(call: Call, agent_id: str, skew: float) -> Json:
+    is_failed = call.ended is not None and call.error_code is not None
+    failed: Json = {"errorInfo": {"code": call.error_code, "message": "The leg failed."}} if is_failed else {}
+    leg: Json = {
+        "purpose": "agent",
+        "user": {"id": agent_id},
+        "state": "connected" if call.ended is None else "terminated",
+        "wrapupRequired": call.wrap_up_began is not None,
+    }
+    work = _times(skew, startAcwTime=call.wrap_up_began, endAcwTime=call.wrap_up_ended)
+    return leg | _times(skew, startTime=call.began, connectedTime=call.began, endTime=call.ended) | work | failed
+
+
+def _times(skew: float, **times: float | None) -> Json:
+    """Return what has come already, as the server's clock shows it."""
+    return {name: timestamp(at + skew) for name, at in times.items() if at is not None}

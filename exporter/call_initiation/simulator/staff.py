@@ -9,12 +9,15 @@ Laws:
 2. Changes take effect on the API's grid of whole milliseconds, and what a call causes takes effect strictly after it.
 3. `advance(now)` applies the changes whose time is strictly before `now`, so what it leaves is the state strictly
    before `now`: the one that the exporter has to find.
+4. A call's own change comes before that of the summary which it causes. Which of the two the live API tells first is
+   not known.
 """
 
 import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
+from functools import partial
 from typing import Final
 
 from call_initiation.events import AgentState, Presence, RoutingStatus, StateLabel, StateSource
@@ -38,7 +41,28 @@ class Part(StrEnum):
     CONVERSATION_SUMMARY = "conversationsummary"
     STATION = "station"
     CALLS = "conversations.calls"
-    """A call ended; the state itself is as before."""
+    """A call of the agent's went on; the state itself is as before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """An agent's call, as far as it has come; times are the server's, seconds since the epoch, whole milliseconds.
+
+    Attributes:
+        id: The conversation's.
+        error_code: Why its agent leg is to fail; None where it ends well.
+        began: When its agent leg began, and was connected.
+        ended: When its agent leg ended; None as long as it hasn't.
+        wrap_up_began: When its after-call work began; None before that, and where there is none.
+        wrap_up_ended: When its after-call work ended.
+    """
+
+    id: str
+    error_code: str | None = None
+    began: float = 0.0
+    ended: float | None = None
+    wrap_up_began: float | None = None
+    wrap_up_ended: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +77,7 @@ class OrgChange:
         state: The agent's state from then on.
         presence_since: The server's time of the presence in `state`.
         routing_since: The server's time of the routing status in `state`.
-        conversation_id: The call that ended; None but for `Part.CALLS`.
-        error_code: Why its agent leg failed; None when it ended well.
+        call: The call that went on; None but for `Part.CALLS`.
     """
 
     agent_id: str
@@ -64,8 +87,7 @@ class OrgChange:
     state: AgentState
     presence_since: float
     routing_since: float
-    conversation_id: str | None = None
-    error_code: str | None = None
+    call: Call | None = None
 
 
 class Activity(Enum):
@@ -150,13 +172,12 @@ class Agent:
         self.state = self._first_state(started)
         self.presence_since = self.routing_since = self.state.since or started
         self._planned: Callable[[], Iterator[OrgChange]] | None = None
-        self._call: tuple[str, str | None] = ("", None)
+        self._call = Call(id="")
         self.due = self._later(started)
 
     def place(self, now: float, conversation_id: str) -> None:
         """Begin a call right after `now`; one that was to begin in the same millisecond gives way to it."""
-        self._call = (conversation_id, self._leg_failure())
-        self._plan(self._begin_call, now)
+        self._plan(partial(self._begin_call, Call(id=conversation_id, error_code=self._leg_failure())), now)
 
     def unsettle(self, now: float) -> None:
         """Change the presence right after `now`, if the agent rests and has nothing else in mind."""
@@ -251,24 +272,34 @@ class Agent:
         yield from self._set(Part.STATION, replace(self.state, station=station))
 
     def _take_call(self) -> Iterator[OrgChange]:
-        self._call = (made_up_id(self._random), None)
-        yield from self._begin_call()
+        yield from self._begin_call(Call(id=made_up_id(self._random)))
 
-    def _begin_call(self) -> Iterator[OrgChange]:
+    def _begin_call(self, call: Call) -> Iterator[OrgChange]:
+        yield from self._leave_call()
         self.activity = Activity.ON_CALL
+        yield self._go_on(replace(call, began=self.due))
         yield from self._set(Part.CONVERSATION_SUMMARY, replace(self.state, on_call=1, wrap_up=0))
         if self.state.presence is Presence.ON_QUEUE:
             yield from self._route(RoutingStatus.COMMUNICATING)
 
     def _end_call(self) -> Iterator[OrgChange]:
-        conversation_id, error_code = self._call
-        ended = self._change(Part.CALLS, self.state)
-        yield replace(ended, conversation_id=conversation_id, error_code=error_code)
-        if error_code or not self._chance(_WRAPS_UP):
+        if self._call.error_code or not self._chance(_WRAPS_UP):
             yield from self._rest()
         else:
             self.activity = Activity.WRAP_UP
+            yield self._go_on(replace(self._call, ended=self.due, wrap_up_began=self.due))
             yield from self._set(Part.CONVERSATION_SUMMARY, replace(self.state, on_call=0, wrap_up=1))
+
+    def _leave_call(self) -> Iterator[OrgChange]:
+        """End what there still is of the last call: its agent leg, or its after-call work."""
+        if self.activity is Activity.ON_CALL:
+            yield self._go_on(replace(self._call, ended=self.due))
+        elif self.activity is Activity.WRAP_UP:
+            yield self._go_on(replace(self._call, wrap_up_ended=self.due))
+
+    def _go_on(self, call: Call) -> OrgChange:
+        self._call = call
+        return replace(self._change(Part.CALLS, self.state), call=call)
 
     def _chat(self) -> Iterator[OrgChange]:
         self.activity = Activity.INTERACTING
@@ -279,6 +310,7 @@ class Agent:
         yield from self._route(RoutingStatus.NOT_RESPONDING)
 
     def _rest(self) -> Iterator[OrgChange]:
+        yield from self._leave_call()
         self.activity = Activity.RESTING
         yield from self._set(Part.CONVERSATION_SUMMARY, replace(self.state, on_call=0, wrap_up=0))
         yield from self._route(_at_rest(self._presence()))
