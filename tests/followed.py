@@ -150,9 +150,7 @@ class Followed:
                 state, _ = self.exporter.agents.as_of(agent, sent)
                 self.joins[state.certainty] += 1
                 said, truth = label(state), self.organisation.truth(agent, sent)
-                if state.certainty is not Certainty.KNOWN or said is truth:
-                    continue
-                if not self.organisation.has_just_begun_a_call(agent, sent):
+                if state.certainty is Certainty.KNOWN and said is not truth:
                     self.wrong.append((agent, said, truth, sent))
             await self.time.sleep(0.7)
 

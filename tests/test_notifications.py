@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from call_initiation.events import AgentState, Presence, RoutingStatus, StateSource
+from call_initiation.legs import Leg
 from call_initiation.notifications import (
     CHANNELS,
     LARGEST_FRAME,
@@ -14,6 +15,7 @@ from call_initiation.notifications import (
     AsyncFailure,
     Heartbeat,
     Ignored,
+    LegTimes,
     NoLongerSubscribed,
     Notification,
     Notified,
@@ -172,6 +174,19 @@ def test_a_call_tells_how_the_agents_own_leg_failed(participants: object, codes:
     """Neither a customer's leg nor another agent's is a failure of this agent's."""
     read_codes = read(user_frame("conversations.calls", {"id": "c1", "participants": participants}))
     assert tuple(AsyncFailure(AGENT, "c1", code) for code in codes) == read_codes
+
+
+def test_a_call_tells_the_times_of_the_agents_own_legs() -> None:
+    """Of a participant who has an id and takes part in the talk; what it hasn't come to has no time."""
+    own = {"id": "p1", "purpose": "agent", "user": {"id": AGENT}, "startTime": "1970-01-01T00:00:10.5Z"}
+    others = [
+        {"id": "p2", "purpose": "customer", "startTime": "1970-01-01T00:00:10Z"},
+        {"id": "p3", "purpose": "agent", "user": {"id": "someone-else"}, "startTime": "1970-01-01T00:00:10Z"},
+        {"id": "p4", "purpose": "monitor", "user": {"id": AGENT}, "startTime": "1970-01-01T00:00:10Z"},
+        {"purpose": "agent", "user": {"id": AGENT}, "startTime": "1970-01-01T00:00:10Z"},
+    ]
+    body = {"id": "c1", "participants": [*others, own]}
+    assert (LegTimes(AGENT, "p1", Leg(started=10.5)),) == read(user_frame("conversations.calls", body))
 
 
 def test_a_call_without_an_id_tells_nothing() -> None:

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from call_initiation import users
 from call_initiation.events import AgentState, Presence, StateSource
+from call_initiation.legs import Leg
 from call_initiation.notifications import (
     AsyncFailure,
     Heartbeat,
     Ignored,
+    LegTimes,
     NoLongerSubscribed,
     Notification,
     Notified,
@@ -412,10 +414,27 @@ def test_a_failed_leg_is_told_and_told_again() -> None:
     rig = Rig(replace(CALM, leg_failures=1.0, refusals={}))
     line = rig.line(calls_topic(rig.agent))
     conversation_id = json.loads(rig.call(rig.agent).body)["id"]
-    code = next(one.error_code for one in rig.live(HALF_HOUR) if one.conversation_id == conversation_id)
+    call = next(one.call for one in rig.live(HALF_HOUR) if one.call and one.call.id == conversation_id)
+    code = call.error_code
     assert code is not None
     failures = [one for one in said(line.take(rig.now)) if isinstance(one, AsyncFailure)]
     assert [AsyncFailure(rig.agent, conversation_id, code)] * 2 == failures
+
+
+def test_a_call_is_told_with_the_times_of_its_agents_leg() -> None:
+    """As it begins, as its leg ends, once more as the customer's does, and as its after-call work ends."""
+    rig = Rig(replace(CALM, refusals={}))
+    line = rig.line(calls_topic(rig.agent))
+    calls = [one.call for one in rig.live(HALF_HOUR) if one.agent_id == rig.agent and one.call]
+    assert any(call.wrap_up_ended for call in calls)
+    expected = [
+        Leg(call.began, call.began, call.ended, call.wrap_up_began, call.wrap_up_ended)
+        for call in calls
+        for _ in range(1 + (call.ended is not None and call.wrap_up_ended is None))
+    ]
+    heard = [one for one in said(line.take(rig.now)) if isinstance(one, LegTimes)]
+    assert expected == [one.leg for one in heard]
+    assert len({call.id for call in calls}) == len({one.participant_id for one in heard})
 
 
 def test_what_happens_without_a_socket_is_never_told() -> None:

@@ -9,7 +9,8 @@ import pytest
 from call_initiation.agents import label
 from call_initiation.events import AgentState, Certainty, NotificationTaken, StateLabel, StateSource
 from call_initiation.exporter import Exporter
-from call_initiation.notifications import AsyncFailure, Heartbeat, Ignored, Notified
+from call_initiation.legs import Leg
+from call_initiation.notifications import AsyncFailure, Heartbeat, Ignored, LegTimes, Notified
 from call_initiation.recorder import Forgotten, LegLost, Reading, StateUpdate, Suspension, Told
 from call_initiation.timeline import BLUR, Timeline
 from call_initiation.users import Part, Update
@@ -80,6 +81,14 @@ class Bench:
         """Let a notification arrive."""
         said = Notified(TOPICS[name], "a", part(name, at, HEARD, **values), None)
         self.witness.hear(said, received)
+
+    def summary(self, received: float, on_call: int, wrap_up: int) -> None:
+        """Let a conversation summary arrive."""
+        self.notify(received, Part.CONVERSATIONS, None, on_call=on_call, wrap_up=wrap_up)
+
+    def leg(self, received: float, *times: float | None, participant_id: str = "p") -> None:
+        """Let a call's event arrive, with the times of the agent's leg in the order of `Leg`."""
+        self.witness.hear(LegTimes("a", participant_id, Leg(*times)), received)
 
     def as_of(self, sent: float) -> tuple[StateLabel, Certainty]:
         """Return the word for the agent's state then, and how far it is known."""
@@ -295,6 +304,108 @@ def test_the_end_of_a_call_leaves_a_while_of_which_nothing_is_vouched_for(bench:
     assert (StateLabel.WRAP_UP, KNOWN) == bench.as_of(T + 60.1)
 
 
+def test_a_summary_takes_effect_when_the_agents_leg_says(bench: Bench) -> None:
+    """Its beginning, its end and its after-call work, to the millisecond; nothing is in doubt in between."""
+    begun, ended, done = T + 10, T + 20.5, T + 21.25
+    bench.leg(T + 10.2, begun, begun)
+    bench.summary(T + 10.3, 1, 0)
+    bench.leg(T + 20.6, begun, begun, ended, ended)
+    bench.summary(T + 20.7, 0, 1)
+    bench.leg(T + 21.3, begun, begun, ended, ended, done)
+    bench.summary(T + 21.4, 0, 0)
+    said = [bench.as_of(at + after) for at in (begun, ended, done) for after in (0.0, 0.001)]
+    words = [StateLabel.AVAILABLE, *[StateLabel.ON_CALL] * 2, *[StateLabel.WRAP_UP] * 2, StateLabel.AVAILABLE]
+    assert [(word, KNOWN) for word in words] == said
+    assert ["conversations.calls", "conversationsummary"] * 3 == [one.topic for one in bench.all(NotificationTaken)]
+    assert [] == bench.all(Suspension)
+
+
+@pytest.mark.parametrize("is_heard", [True, False])
+def test_a_summary_that_is_heard_of_before_its_leg_is_dated_then(bench: Bench, is_heard: bool) -> None:  # noqa: FBT001 - a parameter
+    """In doubt for as long, and not for a moment longer; a beginning too, once legs were heard of."""
+    if is_heard:
+        bench.leg(T + 5, T - 60, T - 60, T - 50, participant_id="earlier")
+    bench.summary(T + 10.2, 1, 0)
+    assert (STALE if is_heard else KNOWN) is bench.as_of(T + 10.1)[1]
+    bench.leg(T + 10.3, T + 10, T + 10)
+    assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 10)
+    assert (StateLabel.ON_CALL, KNOWN) == bench.as_of(T + 10.1)
+    bench.summary(T + 30.2, 0, 0)
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 30.1)
+    bench.leg(T + 30.3, T + 10, T + 10, T + 30)
+    assert (StateLabel.ON_CALL, KNOWN) == bench.as_of(T + 30)
+    assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 30.1)
+    assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 10)
+
+
+def test_a_beginning_between_alerting_and_being_connected_is_in_doubt_there(bench: Bench) -> None:
+    """Which of the two counts isn't known; what was before the first and after the second is."""
+    bench.leg(T + 13.1, T + 10, T + 13)
+    bench.summary(T + 13.2, 1, 0)
+    assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 10)
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 10.1)
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 12.9)
+    assert (StateLabel.ON_CALL, KNOWN) == bench.as_of(T + 13.1)
+
+
+def test_a_beginning_that_is_not_connected_yet_is_in_doubt_until_it_is_heard_of(bench: Bench) -> None:
+    """The summary may have been sooner than the event of the connection; whichever was heard first."""
+    bench.leg(T + 9, T - 60, T - 60, T - 50, participant_id="earlier")
+    bench.summary(T + 10.2, 1, 0)
+    bench.leg(T + 10.3, T + 10)
+    assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 10)
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 10.15)
+    assert (StateLabel.ON_CALL, KNOWN) == bench.as_of(T + 10.25)
+
+
+def test_a_leg_that_does_not_fit_dates_nothing(bench: Bench) -> None:
+    """One of before the last word, one of which more happened, and a stranger's."""
+    bench.leg(T + 1, T - 60, T - 60)
+    bench.leg(T + 9, T + 1.9, T + 1.9, participant_id="before the read")
+    bench.leg(T + 9.5, T + 9, T + 9, T + 9.1, T + 9.1, participant_id="more")
+    bench.witness.hear(LegTimes("b", "p", Leg(T + 10, T + 10)), T + 10.1)
+    bench.summary(T + 10.2, 2, 0)
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 10.1)
+    bench.leg(T + 10.3, T + 10.25, T + 10.25, participant_id="one is too few")
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 10.1)
+    assert (StateLabel.ON_CALL, KNOWN) == bench.as_of(T + 10.3)
+
+
+def test_a_summary_that_is_the_same_although_something_happened_is_vague(bench: Bench) -> None:
+    """Two summaries may have changed places: the one in between is still under way."""
+    bench.leg(T + 10.1, T + 10, T + 10, T + 10.05)
+    bench.summary(T + 10.2, 0, 0)
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 10.1)
+    assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 10)
+    assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 10.3)
+
+
+def test_what_is_heard_of_after_a_later_summary_was_missed_before_it(bench: Bench) -> None:
+    """From its moment up to that summary nothing is vouched for; what was in doubt anyway stays so."""
+    bench.leg(T + 10.1, T + 10, T + 10)
+    bench.summary(T + 10.2, 1, 0)
+    bench.leg(T + 12.1, T + 12, T + 12, T + 13, participant_id="second")
+    bench.leg(T + 12.2, T + 9, T + 9, T + 9.5, participant_id="late")
+    assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 9)
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 9.8)
+    assert (StateLabel.ON_CALL, KNOWN) == bench.as_of(T + 10.1)
+    before = len(bench.all(Suspension))
+    bench.leg(T + 12.3, T - 9, T - 9, participant_id="before all")
+    bench.notify(T + 14, Part.PRESENCE, T + 14)
+    bench.leg(T + 14.1, T + 9, T + 9, T + 9.5, T + 9.7, participant_id="late")
+    assert before + 1 == len(bench.all(Suspension))
+
+
+def test_legs_are_no_help_while_stamps_are_vague() -> None:
+    """After a jump of the clock, until more answers have shown how far it went."""
+    bench = Bench()
+    bench.timeline.observe_date(T + 3600, T, T)
+    bench.read(T + 2, *shown(at=T + 3000))
+    bench.leg(T + 10.1, T + 3610, T + 3610)
+    bench.summary(T + 10.2, 1, 0)
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 9)
+
+
 def test_stamps_of_a_clock_that_has_just_jumped_are_vague() -> None:
     """Until some more answers have shown how far it jumped."""
     bench = Bench()
@@ -346,7 +457,6 @@ def test_a_legs_failure_is_told_once(bench: Bench, monkeypatch: pytest.MonkeyPat
     for failure in failures:
         bench.witness.hear(failure, T + 10)
     assert [LegLost("a", "error.x", T + 10)] * 4 == bench.all(LegLost)
-    assert 5 == sum(one.topic == "conversations.calls" for one in bench.all(NotificationTaken))
 
 
 # -- checks -------------------------------------------------------------------------------------------------------
@@ -392,6 +502,19 @@ def test_a_read_that_lags_behind_is_asked_for_again(bench: Bench) -> None:
     assert ["a"] == bench.witness.due(T + 24)
     bench.read(T + 24, *shown("BUSY", T + 11))
     assert (StateLabel.BUSY, KNOWN) == bench.as_of(T + 25)
+
+
+def test_a_read_that_differs_from_news_of_just_before_is_asked_for_again(bench: Bench) -> None:
+    """It may show something later, of which the news is under way, or something older; it counts as of a while ago."""
+    bench.leg(T + 10.1, T + 10, T + 10)
+    bench.notify(T + 10.1, Part.PRESENCE, None)
+    bench.summary(T + 11, 1, 0)
+    bench.read(T + 11.9, *shown())
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 12.5)
+    assert [] == bench.witness.due(T + 11.9)
+    assert ["a"] == bench.witness.due(T + 12)
+    bench.read(T + 12.1, *shown())
+    assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 13)
 
 
 # -- the recorder -------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from call_initiation import users
+from call_initiation import legs, users
 from call_initiation.events import StateSource
 
 LARGEST_FRAME: Final = 1 << 20
@@ -83,6 +83,15 @@ class NoLongerSubscribed:
 
 
 @dataclass(frozen=True, slots=True)
+class LegTimes:
+    """How far an agent's own leg of a call has come; each event of the conversation says it anew."""
+
+    agent_id: str
+    participant_id: str
+    leg: legs.Leg
+
+
+@dataclass(frozen=True, slots=True)
 class AsyncFailure:
     """An agent's own leg of a call failed; equal ones are one failure, which a conversation's later events repeat."""
 
@@ -98,7 +107,9 @@ class Ignored:
     reason: str
 
 
-Notification = Notified | Heartbeat | Pong | SocketClosing | TokenRevoked | NoLongerSubscribed | AsyncFailure | Ignored
+Notification = (
+    Notified | Heartbeat | Pong | SocketClosing | TokenRevoked | NoLongerSubscribed | LegTimes | AsyncFailure | Ignored
+)
 
 
 def combined_topic(agent_id: str) -> str:
@@ -107,7 +118,7 @@ def combined_topic(agent_id: str) -> str:
 
 
 def calls_topic(agent_id: str) -> str:
-    """Return the topic that brings an agent's calls, and with them how a leg failed after the call was accepted."""
+    """Return the topic that brings an agent's calls: when they begin and end, and how a leg failed after a 202."""
     return f"v2.users.{agent_id}.conversations.calls"
 
 
@@ -183,12 +194,19 @@ def _user_notifications(topic: str, body: users.JsonObject, metadata: users.Json
     named = _USER_TOPIC.fullmatch(topic)
     agent_id, name = named.groups() if named else ("", "")
     if name == "conversations.calls":
-        return tuple(_async_failures(agent_id, body))
+        return (*_leg_times(agent_id, body), *_async_failures(agent_id, body))
     if name not in _READERS:
         return (Ignored("unknown_topic"),)
     updates = _READERS[name](body, StateSource.NOTIFICATION)
     correlation_id = users.as_text(metadata.get("CorrelationId"))
     return tuple(Notified(name, agent_id, update, correlation_id) for update in updates) or (Ignored("malformed"),)
+
+
+def _leg_times(agent_id: str, conversation: users.JsonObject) -> Iterator[LegTimes]:
+    for participant in map(users.as_object, users.as_array(conversation.get("participants"))):
+        participant_id, leg = users.as_text(participant.get("id")), legs.leg(participant, agent_id)
+        if participant_id and leg:
+            yield LegTimes(agent_id, participant_id, leg)
 
 
 def _async_failures(agent_id: str, conversation: users.JsonObject) -> Iterator[AsyncFailure]:

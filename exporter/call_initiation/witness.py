@@ -5,9 +5,11 @@ what is so. An agent is *vouched for* from a read that shows it whole, for as lo
 hear of it. Whatever does so suspends it at once, and it is read again. Laws:
 
 * A part that can't be read, a stamp that can't be right and an order that can't be known cast doubt.
-* A change without a stamp took effect before we heard of it: for the while before, nothing is vouched for. Only the
-  beginning of a call counts from when we hear of it, since our own calls begin so; one that somebody else began in
-  the moment before a send is missed. Stamps of a clock that has just jumped are as vague.
+* A conversation summary has no stamp: it is dated by the agent's legs of calls (see `legs`), whichever is heard first.
+* A change that can't be dated took effect before we heard of it: for the while before, nothing is vouched for. Only of
+  an agent whose legs were never heard of, the beginning of a call counts from when we hear of it, since our own calls
+  begin so; one that somebody else began in the moment before a send is missed. Stamps of a clock that has just jumped
+  are as vague.
 * A read is asked for `BLUR` after the doubt at the earliest, and counts as of `BLUR` before it was asked for: it wins
   over all that happened before the doubt, and loses to all that is notified after it.
 * Where a read shows something else than was notified, and still does when it is read again, the notifications lack
@@ -17,14 +19,15 @@ hear of it. Whatever does so suspends it at once, and it is read again. Laws:
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import islice
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from call_initiation.events import AgentState, NotificationTaken, StateSource
-from call_initiation.notifications import AsyncFailure, Ignored, Notification, Notified
+from call_initiation.legs import Counts, Legs, Span
+from call_initiation.notifications import AsyncFailure, Ignored, LegTimes, Notification, Notified
 from call_initiation.recorder import Forgotten, LegLost, Reading, StateUpdate, Suspension, Told
 from call_initiation.timeline import BLUR, Timeline
 from call_initiation.users import Part, Update
@@ -44,6 +47,7 @@ _NEEDED: Final = frozenset({Part.PRESENCE, Part.ROUTING_STATUS, Part.CONVERSATIO
 """What makes a reading whole: the parts that are notified. An out-of-office isn't, so it is never told."""
 
 _FIELDS: Final = ("presence", "routing_status", "on_call", "wrap_up", "station")
+_COUNTS: Final = slice(2, 4)
 _values_of: Callable[[AgentState], tuple[Any, ...]] = attrgetter(*_FIELDS)
 
 Answers = Mapping[str, tuple[Update, ...]]
@@ -90,10 +94,11 @@ class _Heard:
             return self.heard_at < other.heard_at
         return self.stamp < other.stamp
 
-    def ends_with(self, change: Update) -> bool:
-        """Tell whether a change is one, and not the beginning of a call."""
-        begins = (change.state.on_call or 0) > (self.values[_FIELDS.index("on_call")] or 0)
-        return self.values != _values_of(change.state) and not begins
+    @property
+    def counts(self) -> Counts:
+        """How many calls and how much after-call work there were."""
+        on_call, wrap_up = self.values[_COUNTS]
+        return on_call or 0, wrap_up or 0
 
     def differs(self, shown: Update) -> bool:
         """Tell whether a read shows something else; one that shows what was before says nothing."""
@@ -101,14 +106,34 @@ class _Heard:
         return shown.is_whole and not is_older and self.values != _values_of(shown.state)
 
 
+class _While(NamedTuple):
+    """When a change took effect, at the earliest and at the latest, and from when on it is vouched for."""
+
+    low: float
+    high: float
+    known_at: float
+
+
+class _Undated(NamedTuple):
+    """A change that no leg has dated yet, the words before and after it, and since when the agent was vouched for."""
+
+    before: _Heard
+    word: _Heard
+    update: Update
+    vouched_at: float
+
+
 @dataclass(slots=True)
 class _Agent:
-    """One agent: what was heard last, whether it is vouched for, and what a read contradicted."""
+    """One agent: what was heard last, since when it is vouched for, what a read contradicted, and its legs of calls."""
 
     heard: dict[Part, _Heard] = field(default_factory=dict[Part, _Heard])
     is_vouched: bool = False
     is_read: bool = False
+    vouched_at: float = 0.0
     contradicted: tuple[_Heard, ...] = ()
+    legs: Legs | None = None
+    undated: _Undated | None = None
 
 
 class Witness:
@@ -169,6 +194,8 @@ class Witness:
         match said:
             case Notified():
                 self._notified(said, received)
+            case LegTimes():
+                self._leg(said)
             case AsyncFailure():
                 self._failed(said, received)
             case Ignored():
@@ -182,30 +209,61 @@ class Witness:
         is_possible = update.at is None or self._timeline.observe_stamp(update.at, received)
         lag = None if update.at is None else max(0.0, received - at)
         self._tell(NotificationTaken(topic=said.topic, lag=lag if is_possible else None))
-        if agent is None or update.part not in _NEEDED:
-            return
-        self.notified_at = received
+        if agent is not None and update.part in _NEEDED:
+            self.notified_at = received
+            self._take_news(said.agent_id, agent, update, received, is_possible=is_possible)
+
+    def _take_news(self, agent_id: str, agent: _Agent, update: Update, received: float, *, is_possible: bool) -> None:
         heard = agent.heard.get(update.part)
-        if not (update.is_whole and is_possible and self._is_in_order(heard, update, received)):
-            self._doubt(said.agent_id, min(at, received - BLUR), received)
+        span = self._span(agent, heard, update, received)
+        dated = update if span is None else replace(update, at=span.high)
+        effect = self._effect(agent, heard, update, span, received)
+        if not (update.is_whole and is_possible and self._is_in_order(heard, dated, received)):
+            self._doubt(agent_id, min(effect.low, received - BLUR), received)
         if update.is_whole and is_possible:
-            effective = heard.beside(update.at, at) if heard is not None and update.at is not None else at
-            self._change(said.agent_id, agent, update, effective, received)
-            self._remember(agent, update, received, effective)
+            vouched_at = agent.vouched_at
+            self._change(agent_id, agent, update.state, effect)
+            self._remember(agent, dated, received, effect.high)
+            if update.part is Part.CONVERSATIONS and heard is not None and span is None and agent.is_vouched:
+                agent.undated = _Undated(heard, agent.heard[update.part], update, vouched_at)
 
-    def _change(self, agent_id: str, agent: _Agent, update: Update, at: float, received: float) -> None:
-        """Tell a change; of the while in which it took effect, if that isn't known well, nothing is vouched for.
+    def _span(self, agent: _Agent, heard: _Heard | None, update: Update, received: float) -> Span | None:
+        """Return between which two stamps of the server's a summary took effect, if the agent's legs tell."""
+        on_call, wrap_up = update.state.on_call, update.state.wrap_up
+        if agent.legs is None or heard is None or on_call is None or wrap_up is None or not self._timeline.is_sharp:
+            return None
+        step = on_call - heard.counts[0], wrap_up - heard.counts[1]
+        now = received + self._timeline.offset
+        since = heard.at + self._timeline.offset if heard.stamp is None else heard.stamp
+        return agent.legs.span(step, max(since, now - _LATE), now)
 
-        A call that begins is the exception: our own calls do that to their agents right after they were sent, and
-        what was so before is what is asked for.
+    def _effect(
+        self, agent: _Agent, heard: _Heard | None, update: Update, span: Span | None, received: float
+    ) -> _While:
+        """Return when a change took effect.
+
+        A call that begins is an exception if the agent's legs are never heard of: our own calls do that to their
+        agents right after they were sent, and what was so before is what is asked for.
         """
-        heard = agent.heard.get(update.part)
-        is_vague = update.at is None or not self._timeline.is_sharp
-        if is_vague and agent.is_vouched and heard is not None and heard.ends_with(update):
-            self._tell_recorder(Suspension(at - BLUR, (agent_id,)))
-            self._tell(Reading(agent_id, ((at, update.state),), received, lasts=True))
+        stamp = update.at if span is None else span.high
+        at = received if stamp is None else min(self._timeline.local(stamp), received)
+        if heard is not None and stamp is not None:
+            at = heard.beside(stamp, at)
+        if span is not None:
+            return _While(at if span.low == span.high else min(at, self._timeline.local(span.low)), at, at)
+        is_stamped = stamp is not None and self._timeline.is_sharp
+        is_same = heard is None or heard.values == _values_of(update.state)
+        begins = heard is not None and agent.legs is None and (update.state.on_call or 0) > heard.counts[0]
+        return _While(at if is_stamped or is_same or begins else at - BLUR, at, received)
+
+    def _change(self, agent_id: str, agent: _Agent, state: AgentState, effect: _While) -> None:
+        """Tell a change; of the while in which it took effect, if that isn't a moment, nothing is vouched for."""
+        if effect.low < effect.high and agent.is_vouched:
+            self._tell_recorder(Suspension(effect.low, (agent_id,)))
+            agent.vouched_at = effect.known_at
+            self._tell(Reading(agent_id, ((effect.high, state),), effect.known_at, lasts=True))
         else:
-            self._tell(StateUpdate(agent_id, update.state, at))
+            self._tell(StateUpdate(agent_id, state, effect.high))
 
     def _is_in_order(self, heard: _Heard | None, update: Update, received: float) -> bool:
         """Tell whether it is sure which of the two is newer, and that nothing was set back."""
@@ -223,9 +281,46 @@ class Witness:
         if heard is None or not new.is_before(heard):
             agent.heard[update.part] = new
 
+    def _leg(self, said: LegTimes) -> None:
+        """Take the times of an agent's leg: they may date the last summary, or tell of something before it."""
+        self._tell(NotificationTaken(topic="conversations.calls"))
+        agent = self._agents.get(said.agent_id)
+        if agent is None:
+            return
+        agent.legs = agent.legs or Legs()
+        news = agent.legs.hear(said.participant_id, said.leg)
+        if news is not None and agent.is_vouched and not self._is_dated(said.agent_id, agent):
+            self._doubt_past(said.agent_id, agent, news)
+
+    def _is_dated(self, agent_id: str, agent: _Agent) -> bool:
+        """Tell the last summary anew if its moment is known only now, as if the agent were vouched for all along."""
+        undated = agent.undated
+        if undated is None or agent.heard.get(Part.CONVERSATIONS) is not undated.word:
+            return False
+        span = self._span(agent, undated.before, undated.update, undated.word.heard_at)
+        if span is None:
+            return False
+        agent.undated, agent.vouched_at = None, undated.vouched_at
+        self._vouch_anew(agent_id, agent.vouched_at, agent.vouched_at)
+        effect = self._effect(agent, undated.before, undated.update, span, undated.word.at)
+        self._change(agent_id, agent, undated.update.state, effect)
+        return True
+
+    def _doubt_past(self, agent_id: str, agent: _Agent, stamp: float) -> None:
+        """Vouch for nothing between a moment that no summary has shown and the last summary, which came after it."""
+        word, at = agent.heard[Part.CONVERSATIONS], self._timeline.local(stamp)
+        is_past = at < word.at if word.stamp is None else stamp < word.stamp
+        if is_past and at > agent.vouched_at:
+            agent.vouched_at = word.at
+            self._vouch_anew(agent_id, at, word.at)
+
+    def _vouch_anew(self, agent_id: str, until: float, since: float) -> None:
+        """Vouch for an agent until one moment, and since another."""
+        self._tell_recorder(Suspension(until, (agent_id,)))
+        self._tell(Reading(agent_id, (), since, lasts=True))
+
     def _failed(self, failure: AsyncFailure, received: float) -> None:
         """Tell of a leg's failure once, however often a conversation's later events repeat it."""
-        self._tell(NotificationTaken(topic="conversations.calls"))
         if failure not in self._failures:
             self._failures[failure] = None
             if len(self._failures) > _FAILURES:
@@ -286,8 +381,9 @@ class Witness:
             raise Lost(Trouble.CONTRADICTED)
         agent.contradicted = ()
         whole = whole_of(shown)
-        if any(self._is_behind(agent.heard.get(update.part), update) for update in whole):
-            self._unread[agent_id] = answered + _PATIENCE
+        behind = [self._is_behind(agent.heard.get(update.part), update, asked - BLUR) for update in whole]
+        if any(behind):
+            self._unread[agent_id] = max(behind)
             self._unread.move_to_end(agent_id)
             return
         self._unread.pop(agent_id, None)
@@ -297,15 +393,17 @@ class Witness:
             at = asked if update.at is None else self._timeline.local(update.at)
             self._remember(agent, update, asked, min(at, asked))
         changes = tuple(changes_of(whole, self._timeline, asked - BLUR, is_first=not agent.is_read))
-        agent.is_read = True
+        agent.is_read, agent.vouched_at = True, answered
         self._tell(Reading(agent_id, changes, answered if agent.is_vouched else None, lasts=True))
 
     @staticmethod
-    def _is_behind(heard: _Heard | None, shown: Update) -> bool:
-        """Tell whether a read shows what was before the last notification: the API's reads may lag."""
-        if heard is None or heard.stamp is None or shown.at is None:
-            return False
-        return shown.at < heard.stamp and heard.values != _values_of(shown.state)
+    def _is_behind(heard: _Heard | None, shown: Update, as_of: float) -> float:
+        """Return when to read again, if a read may show what was before the last word, or news be under way; else 0."""
+        if heard is None or heard.values == _values_of(shown.state):
+            return 0.0
+        if heard.stamp is not None and shown.at is not None and shown.at < heard.stamp:
+            return as_of + BLUR + _PATIENCE
+        return heard.at + BLUR if heard.at > as_of else 0.0
 
     # -- doubt ----------------------------------------------------------------------------------------------------
 
