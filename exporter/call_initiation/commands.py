@@ -323,13 +323,17 @@ def agents(
     """Say how agents stand; the help is `_AGENTS`."""
     chosen = settings.load(config)
     Following(tuple(agent_ids))  # so that what is no id is told before anything is sent
-    standings = asyncio.run(service.standings(_access(region, chosen), agent_ids))
+    raise typer.Exit(asyncio.run(_agents(_access(region, chosen), agent_ids, ready=ready, as_json=as_json)))
+
+
+async def _agents(access: Access, agent_ids: list[str], *, ready: bool, as_json: bool) -> int:
+    """Show how agents stand; return the exit status."""
+    standings = await service.standings(access, agent_ids)
     if as_json:
         typer.echo(json.dumps(roster.document(standings), indent=2))
     else:
         _console(width=None if sys.stdout.isatty() else _WIDE).print(roster.table(standings))
-    if ready and not all(one.is_ready for one in standings):
-        raise typer.Exit(1)
+    return int(ready and not all(one.is_ready for one in standings))
 
 
 def _access(region: str | None, chosen: Settings) -> Access:
