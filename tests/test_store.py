@@ -305,3 +305,11 @@ def test_an_exporter_refuses_other_stores(url: str) -> None:
     """Before anything is started."""
     with Exporter() as exporter, pytest.raises(SettingsError, match=r"^store: found no URL"):
         exporter.follow_agents(region="mypurecloud.ie", as_seen=True, client_id="id", client_secret="secret", store=url)
+
+
+def test_an_exporter_waits_for_a_store_that_is_not_there() -> None:
+    """Nothing is known, and no call is held up."""
+    with Exporter() as exporter:
+        whom = {"region": "https://127.0.0.1:1", "client_id": "id", "client_secret": "secret"}
+        exporter.follow_agents(**whom, as_seen=True, store="redis://127.0.0.1:1")
+        asyncio.run(until(lambda: exporter.registry.get_sample_value("call_initiation_feed_up") == 0.0))
