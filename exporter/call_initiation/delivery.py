@@ -106,7 +106,7 @@ class Delivery(Generic[Record]):
                 self._dropped["queue_full"] += 1
             if self._thread is None:
                 self._start()
-        if len(self._waiting) >= self._batch:
+        if len(self._waiting) >= self._batch and not self._wake.is_set():
             self._wake.set()
 
     def hurry(self) -> None:

@@ -99,7 +99,7 @@ def _id(value: object) -> str | None:
     return text if 0 < len(text) <= _MAX_ID and text.isprintable() else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Payload:
     """What the body of a call start says.
 

@@ -8,7 +8,15 @@ Times of day are integers of nanoseconds since the epoch where they end in `_at`
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass as of_each_call
+else:
+
+    def of_each_call(**options: Any) -> Any:
+        """Make a dataclass that is frozen for the type checkers alone: at run time, freezing costs each call 5 µs."""
+        return dataclass(**{**options, "frozen": False, "unsafe_hash": True})
 
 
 class Outcome(StrEnum):
@@ -220,7 +228,7 @@ UNKNOWN_STATE = AgentState(source=StateSource.NONE, certainty=Certainty.UNKNOWN)
 """What is said of an agent of whom nothing is known."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@of_each_call(frozen=True, slots=True, kw_only=True)
 class AgentAtSend:
     """The agent of a call and its state strictly before the call was sent.
 
@@ -242,7 +250,7 @@ class AgentAtSend:
 NO_AGENT = AgentAtSend()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@of_each_call(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """What an error's body says, made fit to leave this process: codes folded, message masked.
 
@@ -261,7 +269,7 @@ class Refusal:
     body: BodyState = BodyState.WHOLE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@of_each_call(frozen=True, slots=True, kw_only=True)
 class SpanIds:
     """The place of a call in a trace (W3C Trace Context ids, as OpenTelemetry holds them: integers).
 
@@ -284,7 +292,7 @@ class SpanIds:
     trace_state: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@of_each_call(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One call start: as it was sent, as it was answered, and the state its agent was in.
 

@@ -1,23 +1,17 @@
-"""What the body of a refusal says: its codes, whose concern it is, its message and its correlation id.
-
-A body may come from the API, from its login service, from a proxy on the way, or from nobody sane; so every value may
-have any type, and a part that can't be read takes nothing else away. Shapes that are understood: `ErrorBody` and
-`ErrorDetails` (SDK models), OAuth's error (RFC 6749, section 5.2), lists of these, and plain text or a page's title
-from intermediaries.
+"""What a refusal means: its codes, whose concern it is, its message and its correlation id.
 
 Laws: `parse` is total (it raises on no bytes and no types), deterministic, and its work is bounded; what it returns has
 passed the mask; codes stand from the most specific to the most general one.
 """
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from itertools import chain
-from typing import Any, Final, TypeGuard
+from typing import Final
 
+from call_initiation import error_bodies
 from call_initiation.events import BodyState, Category, Refusal
 from call_initiation.privacy import OTHER, Mask
 
@@ -147,21 +141,6 @@ _PATTERNS: Final = tuple((re.compile(pattern), meaning) for pattern, meaning in 
 _SERVER_ERROR: Final = 500
 
 _MOST_CODES: Final = 16
-_MOST_SAID: Final = 1000
-_MOST_NODES: Final = 400
-_MOST_CHILDREN: Final = 50
-_LONGEST_INT: Final = 18
-_PAGE_HEAD: Final = 10_000
-
-_MESSAGE_KEYS: Final = ("message", "messageWithParams", "error_description", "description", "details", "error")
-_CODE_WORD: Final = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)+|[A-Z][A-Z0-9]+")
-_TITLE: Final = re.compile(r"<title[^<>]{0,100}>([^<]{1,1000})", re.IGNORECASE)
-_WRITTEN_CODE: Final = re.compile(
-    r'"(?:(errorCode)|code|error)"\s{0,20}:\s{0,20}"?(?<=[\s":])([A-Za-z0-9][A-Za-z0-9._-]{0,79})[",}\s]'
-)
-
-Node = dict[str, Any]
-"""One error object of a body."""
 
 
 def parse(
@@ -176,12 +155,10 @@ def parse(
         state: How much of the body was seen.
         mask: What everything passes that is returned.
     """
-    text = _text(body or b"")
-    nodes = _nodes(_document(text))
-    codes = _fit(_codes(nodes) if nodes else _written_codes(text), mask)
-    messages = _messages(nodes) if nodes else _plain_message(text)
-    message = next((shown for said in messages if (shown := mask.text(said))), None)
-    contexts = [*[node.get("contextId") for node in reversed(nodes)], header_correlation_id]
+    said = error_bodies.read(body or b"", header_correlation_id)
+    codes = _fit(said.codes, mask)
+    message = next((shown for text in said.messages if (shown := mask.text(text))), None)
+    contexts = (*said.contexts, header_correlation_id)
     return Refusal(
         codes=codes,
         category=_category(codes, message, status),
@@ -191,92 +168,9 @@ def parse(
     )
 
 
-def _text(body: bytes) -> str:
-    return body.decode(json.detect_encoding(body), "replace")
-
-
-def _int(digits: str) -> int | str:
-    """Read an integer; one that is too long for any code stays text, for Python refuses to read it."""
-    return int(digits) if len(digits) <= _LONGEST_INT else digits
-
-
-_DECODER: Final = json.JSONDecoder(parse_int=_int, strict=False)  # not strict: messages have raw line ends
-
-
-def _document(text: str) -> object:
-    try:
-        return _DECODER.decode(text)
-    except (ValueError, RecursionError, MemoryError):
-        return None
-
-
-def _is_node(value: object) -> TypeGuard[Node]:
-    return isinstance(value, dict)
-
-
-def _is_list(value: object) -> TypeGuard[list[object]]:
-    return isinstance(value, list)
-
-
-def _nodes(document: object) -> list[Node]:
-    """Return the error objects of a body: depth first, the deepest first, the top last.
-
-    Going from the top down with the last child first, and turning the result round, needs no recursion.
-    """
-    found: list[Node] = []
-    waiting = [document]
-    while waiting and len(found) < _MOST_NODES:
-        value = waiting.pop()
-        if isinstance(value, str):  # `errors` may hold codes or sentences
-            found.append({"code" if _CODE_WORD.fullmatch(value) else "message": value})
-        elif _is_node(value):
-            found.append(value)
-            waiting += _children(value)
-        elif _is_list(value):
-            waiting += value[:_MOST_CHILDREN]
-    found.reverse()
-    return found
-
-
-def _children(node: Node) -> tuple[object, ...]:
-    error: object = node.get("error")
-    return node.get("nested"), node.get("errors"), None if isinstance(error, str) else error  # text is OAuth's code
-
-
-def _details(node: Node) -> list[Node]:
-    details: object = node.get("details")
-    items = details[:_MOST_CHILDREN] if _is_list(details) else [details]
-    return [item for item in items if _is_node(item)]
-
-
-def _codes(nodes: list[Node]) -> list[object]:
-    """Return all that stands where a code may stand, the most specific first."""
-    found: list[object] = []
-    for detail in chain.from_iterable(map(_details, nodes)):
-        found += detail.get("errorCode"), detail.get("code")
-    for node in nodes:
-        found += node.get("errorCode"), node.get("code")
-        error: object = node.get("error")
-        if isinstance(error, str) and " " not in error:  # elsewhere a sentence
-            found.append(error)
-    return found
-
-
-def _written_codes(text: str) -> list[str]:
-    """Return the codes of JSON that can't be read as a whole: cut off, or nested too deeply.
-
-    Its structure isn't known, so what is written last is taken for the deepest.
-    """
-    if text.lstrip()[:1] not in {"{", "["}:
-        return []
-    found: list[tuple[str, str]] = _WRITTEN_CODE.findall(text)
-    return [code for is_detail, code in found if is_detail] + [code for is_detail, code in found[::-1] if not is_detail]
-
-
-def _fit(said: Sequence[object], mask: Mask) -> tuple[str, ...]:
+def _fit(said: tuple[str | int, ...], mask: Mask) -> tuple[str, ...]:
     """Return the codes that are fit to be shown, without repeats; `other` stands last, for it says the least."""
-    texts = dict.fromkeys([code for code in said[:_MOST_SAID] if isinstance(code, (str, int))])
-    codes = dict.fromkeys([shown for text in texts if (shown := _shown(text, mask))])
+    codes = dict.fromkeys([shown for code in said if (shown := _shown(code, mask))])
     if OTHER in codes:
         del codes[OTHER]
         codes[OTHER] = None
@@ -286,26 +180,6 @@ def _fit(said: Sequence[object], mask: Mask) -> tuple[str, ...]:
 def _shown(code: str | int, mask: Mask) -> str | None:
     """Return a code as it may be shown; one of our own table tells nothing of a call, so it needs no mask."""
     return code if isinstance(code, str) and code in CATEGORY_BY_CODE else mask.code(code)
-
-
-def _messages(nodes: list[Node]) -> Iterator[str]:
-    """Return all that stands where a message for people may stand, the top's first."""
-    for node in chain(reversed(nodes), chain.from_iterable(map(_details, nodes))):
-        for key in _MESSAGE_KEYS:
-            said: object = node.get(key)
-            if isinstance(said, str) and (key != "error" or " " in said):
-                yield said
-
-
-def _plain_message(text: str) -> Iterator[str]:
-    """Return what a proxy on the way says: its page's title, or its text."""
-    if "\N{REPLACEMENT CHARACTER}" in text:
-        return
-    title = _TITLE.search(text, 0, _PAGE_HEAD)
-    if title:
-        yield title[1]
-    elif text.lstrip()[:1] not in {"<", "{", "["}:
-        yield text
 
 
 def _category(codes: tuple[str, ...], message: str | None, status: int) -> Category:
