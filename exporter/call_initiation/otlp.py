@@ -35,7 +35,7 @@ from opentelemetry.sdk.metrics.export import Metric as OtelMetric
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 from opentelemetry.util.types import AttributeValue
 
 from call_initiation.aggregate import Distribution, Exemplar, Family, Labels, View
@@ -67,6 +67,9 @@ _Point = NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _OK: Final = Status(StatusCode.UNSET)
 _ERROR: Final = Status(StatusCode.ERROR)
+_NO_IDS: Final = SpanIds(trace_id=trace.INVALID_TRACE_ID, span_id=trace.INVALID_SPAN_ID)
+_NO_CONTEXT: Final = trace.set_span_in_context(trace.INVALID_SPAN, Context())
+"""Not the thread's own, which is no call's; the record has its ids from us."""
 _NOT_KEPT: Final = cast("float", None)
 """For a histogram's extremes: infinities would be sent, and None isn't; the SDK's type has no word for that."""
 _AFTER_RECORDING: Final = ("call_initiation.duplicate.suspected",)
@@ -226,10 +229,14 @@ def span_of(
 
 def record_of(attempt: Attempt, given: Attributes) -> LogRecord:
     """Return the failure event of a call with the `given` attributes, as a log record with an event name."""
+    ids = attempt.span or _NO_IDS
     return LogRecord(
         timestamp=attempt.started_at,
         observed_timestamp=attempt.started_at + int(attempt.duration * 1e9),
-        context=_log_context(attempt.span),
+        context=_NO_CONTEXT,
+        trace_id=ids.trace_id,
+        span_id=ids.span_id,
+        trace_flags=_SAMPLED if attempt.span else None,
         severity_number=SeverityNumber.WARN,
         severity_text="WARN",
         body=f"call start {attempt.outcome}: {attempt.error_code}",
@@ -434,11 +441,6 @@ def _parent(ids: SpanIds) -> SpanContext | None:
     if ids.parent_span_id is None:
         return None
     return SpanContext(ids.trace_id, ids.parent_span_id, ids.parent_is_remote, _SAMPLED)
-
-
-def _log_context(ids: SpanIds | None) -> Context:
-    span = trace.INVALID_SPAN if ids is None else NonRecordingSpan(_context(ids))
-    return trace.set_span_in_context(span, Context())
 
 
 def _iso(seconds: float) -> str:
