@@ -52,7 +52,7 @@ class Watch:
         """Observe every request."""
         endpoint = match(request.method, request.url.raw_path)
         assert endpoint is not None
-        return Observation(endpoint, request, streams, None, self)
+        return streams.observation(request.stream)(endpoint, request, streams, None, self)
 
     def submit(self, observation: Observation) -> None:
         """Keep it."""

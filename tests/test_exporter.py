@@ -29,7 +29,6 @@ from call_initiation.catalogue import INTERNAL_ERRORS
 from call_initiation.endpoints import CALLS, CALLS_OF_USER
 from call_initiation.feed import Access, FeedThread, Port
 from call_initiation.follow import Following
-from call_initiation.observation import UNOBSERVED
 
 AGENT = "9d4b4c1e-0000-4000-8000-000000000001"
 PAYLOAD = {"phoneNumber": "+33199000000"}
@@ -145,7 +144,7 @@ def test_requests_that_start_no_call_are_not_observed() -> None:
     with Exporter() as exporter, dialer(exporter, 200) as client:
         client.get(CALLS)
         client.post("/api/v2/users/me")
-        assert UNOBSERVED is exporter.observe(httpx.Request("GET", "https://h" + CALLS), Any)
+        assert exporter.observe(httpx.Request("GET", "https://h" + CALLS), Any) is None
         assert exporter.flush(SOON)
         assert Ledger() == lawful(exporter)["attempts"]
 
@@ -153,7 +152,7 @@ def test_requests_that_start_no_call_are_not_observed() -> None:
 def test_a_request_that_cannot_be_looked_at_is_not_observed() -> None:
     """The fault is ours, and counted."""
     with Exporter() as exporter:
-        assert UNOBSERVED is exporter.observe(object(), Any)
+        assert exporter.observe(object(), Any) is None
         assert exporter.flush(SOON)
         assert {("observe",): 1} == samples(exporter, "call_initiation_internal_errors_total")
 

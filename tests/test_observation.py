@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ from call_initiation.client import doors
 from call_initiation.endpoints import CALLS, Endpoint
 from call_initiation.events import BodyState, Outcome, SpanIds, TransportFailure
 from call_initiation.failures import Failure
-from call_initiation.observation import KEPT_BODY, UNOBSERVED, Body, Observation, Streams
+from call_initiation.observation import KEPT_BODY, Body, Observation, Streams
 from call_initiation.tracing import OpenSpan, Tracing
 
 
@@ -41,8 +42,8 @@ def body(*, keeps: bool = True) -> tuple[Body, Kept]:
 
 def streams(**changed: Any) -> Streams:
     """Return the streams of a transport whose reading can be trusted."""
-    made = doors("httpx").sync(httpx.HTTPTransport(), None)._streams
-    return Streams(**{"sent": made.sent, "read": made.read, "are_sent": True, **changed})
+    made = doors("httpx").sync(httpx.HTTPTransport(), None)._parts.streams
+    return Streams(**{"observation": made.observation, "body": made.body, "are_sent": True, **changed})
 
 
 def request(**options: Any) -> httpx.Request:
@@ -50,9 +51,16 @@ def request(**options: Any) -> httpx.Request:
     return httpx.Request("POST", f"https://api.example.com{CALLS}", **{"json": {}, **options})
 
 
-def observe(kept: Kept, tracing: Any = None, asked: Any = None, **changed: Any) -> Observation:
-    """Return the observation of a call that starts now."""
-    return Observation(Endpoint(CALLS), asked or request(), streams(**changed), tracing, kept)
+@contextmanager
+def observe(kept: Kept, tracing: Any = None, asked: Any = None, made: Streams | None = None) -> Iterator[Observation]:
+    """Yield the observation of a call that starts now, and that fails as the block does."""
+    asked, made = asked or request(), made or streams()
+    observation = made.observation(asked.stream)(Endpoint(CALLS), asked, made, tracing, kept)
+    try:
+        yield observation
+    except BaseException as error:
+        observation.failed(error)
+        raise
 
 
 # -- bodies -----------------------------------------------------------------------------------------------------------
@@ -135,7 +143,7 @@ def test_a_body_that_its_reader_drops() -> None:
     next(pieces)
     pieces.close()
     assert (BodyState.UNREAD, True) == (passing.state, passing.is_open)
-    passing.close()
+    passing.is_open = False
     assert not passing.is_open
 
 
@@ -143,7 +151,7 @@ def test_a_body_that_was_read_before_it_came() -> None:
     """Its content is taken at once, and is known to be decoded."""
     passing, _ = body()
     told: list[BodyState] = []
-    passing.tell(lambda: told.append(passing.state))
+    passing.at_end = lambda: told.append(passing.state)
     passing.fill(b"{}")
     assert (b"{}", True, BodyState.WHOLE) == (passing.content(), passing.is_decoded, passing.state)
     assert [BodyState.WHOLE] == told
@@ -164,9 +172,7 @@ def test_an_answered_call() -> None:
     kept, told = Kept(), {"agent_id": "9"}
     asked = request(headers={"Authorization": "Bearer t"}, extensions={"call_initiation": told})
     stream = asked.stream
-    observation = observe(kept, asked=asked)
-    with observation as entered:
-        assert entered is observation
+    with observe(kept, asked=asked) as observation:
         assert isinstance(asked.stream, httpx.ByteStream)
         assert b"{}" == b"".join(asked.stream)
         assert b"{}" == b"".join(asked.stream)
@@ -177,7 +183,7 @@ def test_an_answered_call() -> None:
     assert (400, b"{}", told) == (observation.status_code, observation.content, observation.extension)
     assert (b"Authorization", b"Bearer t") in observation.headers
     assert observation.started_ns < observation.sent_ns < observation.started_ns + observation.duration * 1e9
-    assert not hasattr(observation, "_request")
+    assert (None, None) == (observation._request, observation.stream)
 
 
 def test_a_failed_call() -> None:
@@ -210,7 +216,7 @@ def test_a_call_given_up(is_read: bool, are_sent: bool, outcome: Outcome) -> Non
             list(asked.stream)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), observe(kept, asked=asked, are_sent=are_sent):
+    with pytest.raises(KeyboardInterrupt), observe(kept, asked=asked, made=streams(are_sent=are_sent)):
         transport()
     assert [outcome] == [observation.failure.outcome for observation in kept.taken]
 
@@ -219,7 +225,7 @@ def test_a_call_given_up(is_read: bool, are_sent: bool, outcome: Outcome) -> Non
 def test_a_transport_shows_whether_it_reads_streams(is_read: bool) -> None:  # noqa: FBT001 - a parameter of pytest's
     """An answer says for all later calls whether an unread stream means an unsent body."""
     kept, asked, shared = Kept(), request(), streams(are_sent=not is_read)
-    with Observation(Endpoint(CALLS), asked, shared, None, kept) as observation:
+    with observe(kept, asked=asked, made=shared) as observation:
         if is_read:
             list(asked.stream)  # type: ignore[arg-type]
         observation.answered(httpx.Response(202))
@@ -235,15 +241,6 @@ def test_a_stream_that_the_transport_put_there_stays() -> None:
         observation.answered(httpx.Response(202))
     assert left is asked.stream
     assert observation.content is None
-
-
-def test_the_stand_in_does_nothing() -> None:
-    """A request that starts no call passes through, and so does its exception."""
-    answer = object()
-    with UNOBSERVED as stand_in:
-        assert answer is stand_in.answered(answer)
-    with pytest.raises(ValueError, match="own"), UNOBSERVED:
-        raise ValueError("own")  # noqa: TRY003, EM101, RUF100 - the caller's
 
 
 # -- faults of our own -------------------------------------------------------------------------------------------------
@@ -286,14 +283,16 @@ class Full(Kept):
         raise RuntimeError
 
 
-def a_fault_in(step: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Kept, Callable[[Kept, httpx.Request], Observation]]:
+Begin = Callable[[Kept, httpx.Request], AbstractContextManager[Observation]]
+
+
+def a_fault_in(step: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Kept, Begin]:
     """Return a recording and how to observe with one step broken."""
     kept = Full() if step == "submit" else Kept()
     if step == "judge":
         monkeypatch.setattr("call_initiation.observation.failure_of", Failing())
-    broken: dict[str, Callable[[Kept, httpx.Request], Observation]] = {
-        "sent": lambda kept, asked: observe(kept, asked=asked, sent=Failing()),
-        "read": lambda kept, asked: observe(kept, asked=asked, read=Failing()),
+    broken: dict[str, Begin] = {
+        "body": lambda kept, asked: observe(kept, asked=asked, made=streams(body=Failing())),
         "span": lambda kept, asked: observe(kept, Failing(), asked),
         "leave": lambda kept, asked: observe(kept, LeavingFails(), asked),
     }
@@ -302,7 +301,7 @@ def a_fault_in(step: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Kept, Callab
 
 @pytest.mark.parametrize(
     ("step", "stage"),
-    [("sent", "observe"), ("read", "observe"), ("span", "tracing"), ("leave", "tracing"), ("submit", "submit")],
+    [("body", "observe"), ("span", "tracing"), ("leave", "tracing"), ("submit", "submit")],
 )
 def test_a_fault_of_ours_is_not_the_callers(step: str, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever breaks, the answer comes, the request is given back, the call is handed over, the fault is counted."""

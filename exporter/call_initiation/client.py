@@ -10,14 +10,14 @@ it sends it: the libraries' own do; any other one may promise it by an attribute
 """
 
 import sys
-from collections.abc import Callable
 from functools import cache
 from importlib import import_module
+from time import perf_counter_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 
 from call_initiation.errors import InstrumentError
-from call_initiation.observation import Body, Observation, Streams, Unobserved
+from call_initiation.observation import Body, Observation, Streams
 
 if TYPE_CHECKING:
     import httpx
@@ -28,37 +28,44 @@ _LIBRARIES: Final = ("httpx", "httpx2")
 class Observer(Protocol):
     """What the transports need of an exporter."""
 
-    def observe(self, request: Any, streams: Streams, /) -> Observation | Unobserved:
-        """Return the observation of a request; never raises."""
+    def observe(self, request: Any, streams: Streams, /) -> Observation | None:
+        """Return the observation of a request, or None for one that starts no call; never raises."""
         ...
+
+
+class Parts(NamedTuple):
+    """What a wrapped transport is made of."""
+
+    inner: Any
+    exporter: Observer
+    streams: Streams
 
 
 class Wrapper:
     """Behaves like the transport that it wraps wherever it isn't asked to place a call."""
 
     def __init__(self, inner: Any, exporter: Observer, streams: Streams) -> None:
-        self._inner = inner
-        self._exporter = exporter
-        self._streams = streams
+        self._parts = Parts(inner, exporter, streams)  # in one, for with a `__getattr__` every look at `self` is dear
 
     # isinstance() asks for it, and the right answer is the class of what the caller put there.
     @property  # type: ignore[misc]
     def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The inner transport's class."""
-        inner: object = self._inner
+        inner: object = self._parts.inner
         return type(inner)
 
     def __getattr__(self, name: str) -> Any:
         """Look up on the inner transport what we don't have."""
-        return getattr(self._inner, name)
+        return getattr(self._parts.inner, name)
 
     def __eq__(self, other: object) -> bool:
         """Tell whether the other one is, or wraps, the same transport."""
-        return bool(self._inner == (other._inner if issubclass(type(other), Wrapper) else other))  # type: ignore[attr-defined]
+        theirs: Any = other._parts.inner if issubclass(type(other), Wrapper) else other  # type: ignore[attr-defined]
+        return bool(self._parts.inner == theirs)
 
     def __hash__(self) -> int:
         """Return the inner transport's hash, for what is equal must have the same."""
-        return hash(self._inner)
+        return hash(self._parts.inner)
 
 
 class Doors(NamedTuple):
@@ -73,87 +80,90 @@ def doors(library: str) -> Doors:  # noqa: C901 - small classes, which need the 
     """Make the transports for `httpx` or `httpx2`."""
     module = import_module(library)
 
-    class ObservedBytes(module.ByteStream):  # type: ignore[misc, name-defined]
-        """A request's whole body, watched; sync and async transports alike may read it, as they may the caller's."""
-
-        def __init__(self, stream: Any, begin: Callable[[Any], Any]) -> None:
-            self._whole, self._begin = stream, begin
+    class BytesObservation(Observation, module.ByteStream):  # type: ignore[misc, name-defined]
+        """Stands in for a request's whole body, which sync and async transports alike may read."""
 
         def __iter__(self) -> Any:
-            return self._begin(iter(self._whole))
+            self.sent_ns = self.sent_ns or perf_counter_ns()
+            return iter(self.stream)
 
         def __aiter__(self) -> Any:
-            return self._begin(aiter(self._whole))
+            self.sent_ns = self.sent_ns or perf_counter_ns()
+            return aiter(self.stream)
 
-    class SentStream(module.SyncByteStream):  # type: ignore[misc, name-defined]
-        """A request's stream that tells when it begins to be read."""
-
-        def __init__(self, stream: Any, begin: Callable[[Any], Any]) -> None:
-            self._stream, self._begin = stream, begin
+    class StreamObservation(Observation, module.SyncByteStream):  # type: ignore[misc, name-defined]
+        """Stands in for a request's stream."""
 
         def __iter__(self) -> Any:
-            return self._begin(iter(self._stream))
+            self.sent_ns = self.sent_ns or perf_counter_ns()
+            return iter(self.stream)
 
         def close(self) -> None:
-            self._stream.close()
+            self.stream.close()
 
-    class ReadStream(module.SyncByteStream):  # type: ignore[misc, name-defined]
-        """An answer's stream that is watched while its reader reads it."""
+    class AsyncStreamObservation(Observation, module.AsyncByteStream):  # type: ignore[misc, name-defined]
+        """Stands in for a request's stream."""
+
+        def __aiter__(self) -> Any:
+            self.sent_ns = self.sent_ns or perf_counter_ns()
+            return aiter(self.stream)
+
+        async def aclose(self) -> None:
+            await self.stream.aclose()
+
+    class BodyStream(module.SyncByteStream):  # type: ignore[misc, name-defined]
+        """Stands in for an answer's stream, and is let go of with it; what it tells the body stays."""
 
         def __init__(self, stream: Any, body: Body) -> None:
             self._stream, self._body = stream, body
 
         def __iter__(self) -> Any:
-            return self._body.read(iter(self._stream))
+            return self._body.read(self._stream)
 
         def close(self) -> None:
-            self._body.close()
+            self._body.is_open = False
             self._stream.close()
 
-    class AsyncSentStream(module.AsyncByteStream):  # type: ignore[misc, name-defined]
-        """A request's stream that tells when it begins to be read."""
-
-        def __init__(self, stream: Any, begin: Callable[[Any], Any]) -> None:
-            self._stream, self._begin = stream, begin
-
-        def __aiter__(self) -> Any:
-            return self._begin(aiter(self._stream))
-
-        async def aclose(self) -> None:
-            await self._stream.aclose()
-
-    class AsyncReadStream(module.AsyncByteStream):  # type: ignore[misc, name-defined]
-        """An answer's stream that is watched while its reader reads it."""
+    class AsyncBodyStream(module.AsyncByteStream):  # type: ignore[misc, name-defined]
+        """Stands in for an answer's stream, and is let go of with it; what it tells the body stays."""
 
         def __init__(self, stream: Any, body: Body) -> None:
             self._stream, self._body = stream, body
 
         def __aiter__(self) -> Any:
-            return self._body.aread(aiter(self._stream))
+            return self._body.aread(self._stream)
 
         async def aclose(self) -> None:
-            self._body.close()
+            self._body.is_open = False
             await self._stream.aclose()
 
-    def sent(stream: Any, begin: Callable[[Any], Any]) -> Any:
-        return (ObservedBytes if isinstance(stream, module.ByteStream) else SentStream)(stream, begin)
+    def observation(stream: Any) -> type[Observation]:
+        return BytesObservation if isinstance(stream, module.ByteStream) else StreamObservation
 
-    def async_sent(stream: Any, begin: Callable[[Any], Any]) -> Any:
-        return (ObservedBytes if isinstance(stream, module.ByteStream) else AsyncSentStream)(stream, begin)
+    def async_observation(stream: Any) -> type[Observation]:
+        return BytesObservation if isinstance(stream, module.ByteStream) else AsyncStreamObservation
 
     class ObservedTransport(Wrapper, module.BaseTransport):  # type: ignore[misc, name-defined]
         """Wraps a sync transport: calls are observed, all else passes untouched."""
 
         def __init__(self, inner: Any, exporter: Observer) -> None:
             are_sent = _reads_streams(inner, module.HTTPTransport)
-            super().__init__(inner, exporter, Streams(sent, ReadStream, are_sent))
+            super().__init__(inner, exporter, Streams(observation, BodyStream, are_sent))
 
         def handle_request(self, request: Any) -> Any:
-            with self._exporter.observe(request, self._streams) as observation:
-                return observation.answered(self._inner.handle_request(request))
+            inner, exporter, streams = self._parts
+            observed = exporter.observe(request, streams)
+            if observed is None:
+                return inner.handle_request(request)
+            try:
+                response = inner.handle_request(request)
+            except BaseException as error:
+                observed.failed(error)
+                raise
+            return observed.answered(response)
 
         def __enter__(self) -> Self:
-            self._inner.__enter__()
+            self._parts.inner.__enter__()
             return self
 
         def __exit__(
@@ -162,24 +172,32 @@ def doors(library: str) -> Doors:  # noqa: C901 - small classes, which need the 
             error: BaseException | None = None,
             traceback: TracebackType | None = None,
         ) -> Any:
-            return self._inner.__exit__(kind, error, traceback)
+            return self._parts.inner.__exit__(kind, error, traceback)
 
         def close(self) -> None:
-            self._inner.close()
+            self._parts.inner.close()
 
     class AsyncObservedTransport(Wrapper, module.AsyncBaseTransport):  # type: ignore[misc, name-defined]
         """Wraps an async transport: calls are observed, all else passes untouched."""
 
         def __init__(self, inner: Any, exporter: Observer) -> None:
             are_sent = _reads_streams(inner, module.AsyncHTTPTransport)
-            super().__init__(inner, exporter, Streams(async_sent, AsyncReadStream, are_sent))
+            super().__init__(inner, exporter, Streams(async_observation, AsyncBodyStream, are_sent))
 
         async def handle_async_request(self, request: Any) -> Any:
-            with self._exporter.observe(request, self._streams) as observation:
-                return observation.answered(await self._inner.handle_async_request(request))
+            inner, exporter, streams = self._parts
+            observed = exporter.observe(request, streams)
+            if observed is None:
+                return await inner.handle_async_request(request)
+            try:
+                response = await inner.handle_async_request(request)
+            except BaseException as error:
+                observed.failed(error)
+                raise
+            return observed.answered(response)
 
         async def __aenter__(self) -> Self:
-            await self._inner.__aenter__()
+            await self._parts.inner.__aenter__()
             return self
 
         async def __aexit__(
@@ -188,10 +206,10 @@ def doors(library: str) -> Doors:  # noqa: C901 - small classes, which need the 
             error: BaseException | None = None,
             traceback: TracebackType | None = None,
         ) -> Any:
-            return await self._inner.__aexit__(kind, error, traceback)
+            return await self._parts.inner.__aexit__(kind, error, traceback)
 
         async def aclose(self) -> None:
-            await self._inner.aclose()
+            await self._parts.inner.aclose()
 
     return Doors(ObservedTransport, AsyncObservedTransport)
 
@@ -226,7 +244,7 @@ def _reads_streams(transport: object, own: type[Any]) -> bool:
 
 
 def _wrapped(transport: Any, door: type[Any], exporter: Observer) -> Any:
-    if issubclass(type(transport), Wrapper) and transport._exporter is exporter:  # noqa: SLF001 - it is ours
+    if issubclass(type(transport), Wrapper) and transport._parts.exporter is exporter:  # noqa: SLF001 - it is ours
         return transport
     return door(transport, exporter)
 

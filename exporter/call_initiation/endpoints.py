@@ -199,7 +199,7 @@ def _numbers(document: object) -> tuple[str, ...]:
 
 
 def _leaves(document: object) -> list[str]:
-    """Return every text in a document, properties' names too, the outer ones first; no recursion, for it may be deep."""
+    """Return every text in a document, properties' names too, the outer ones first; no recursion: it may be deep."""
     found: list[str] = []
     waiting = [document]
     for one in waiting:

@@ -44,7 +44,7 @@ from call_initiation.events import (
     SkewChange,
     StateLabel,
 )
-from call_initiation.observation import UNOBSERVED, Observation, Streams, Unobserved
+from call_initiation.observation import Observation, Streams
 from call_initiation.pages import OPEN, Guard, Listener
 from call_initiation.pipelines import Pipelines
 from call_initiation.privacy import OTHER, KeyedHash, Mask
@@ -299,16 +299,17 @@ class Exporter:
 
     # -- for the transports -------------------------------------------------------------------------------------------
 
-    def observe(self, request: Any, streams: Streams) -> Observation | Unobserved:
-        """Return the observation of a request, or a stand-in for one that starts no call; never raises."""
+    def observe(self, request: Any, streams: Streams) -> Observation | None:
+        """Return the observation of a request, or None for one that starts no call; never raises."""
         try:
             endpoint = endpoints.match(request.method, request.url.raw_path)
             if endpoint is None:
-                return UNOBSERVED
-            return Observation(endpoint, request, streams, self._tracing, self._recorder)
+                return None
+            kind = streams.observation(request.stream)
+            return kind(endpoint, request, streams, self._tracing, self._recorder)
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
             self._recorder.fault("observe")
-            return UNOBSERVED
+            return None
 
     # -- how it is put together ---------------------------------------------------------------------------------------
 

@@ -67,7 +67,6 @@ _Point = NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _OK: Final = Status(StatusCode.UNSET)
 _ERROR: Final = Status(StatusCode.ERROR)
-_NO_IDS: Final = SpanIds(trace_id=trace.INVALID_TRACE_ID, span_id=trace.INVALID_SPAN_ID)
 _NO_CONTEXT: Final = trace.set_span_in_context(trace.INVALID_SPAN, Context())
 """Not the thread's own, which is no call's; the record has its ids from us."""
 _NOT_KEPT: Final = cast("float", None)
@@ -229,20 +228,19 @@ def span_of(
 
 def record_of(attempt: Attempt, given: Attributes) -> LogRecord:
     """Return the failure event of a call with the `given` attributes, as a log record with an event name."""
-    ids = attempt.span or _NO_IDS
-    return LogRecord(
+    record = LogRecord(
         timestamp=attempt.started_at,
         observed_timestamp=attempt.started_at + int(attempt.duration * 1e9),
         context=_NO_CONTEXT,
-        trace_id=ids.trace_id,
-        span_id=ids.span_id,
-        trace_flags=_SAMPLED if attempt.span else None,
         severity_number=SeverityNumber.WARN,
         severity_text="WARN",
         body=f"call start {attempt.outcome}: {attempt.error_code}",
         attributes=given,
         event_name=EVENT_NAME,
     )
+    if (ids := attempt.span) is not None:
+        record.trace_id, record.span_id, record.trace_flags = ids.trace_id, ids.span_id, _SAMPLED
+    return record
 
 
 class SpanSink:

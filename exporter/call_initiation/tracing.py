@@ -18,8 +18,8 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import Decision
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Decision, Sampler
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, TraceState
 from opentelemetry.util.types import AttributeValue
 
 from call_initiation.events import SpanIds
@@ -96,9 +96,7 @@ def _start(provider: TracerProvider, name: str, parent: SpanContext) -> OpenSpan
     generator = provider.id_generator
     trace_id = parent.trace_id if parent.is_valid else generator.generate_trace_id()
     span_id = generator.generate_span_id()
-    decision = provider.sampler.should_sample(None, trace_id, name, SpanKind.CLIENT)
-    is_sampled = decision.decision is Decision.RECORD_AND_SAMPLE
-    state = decision.trace_state or trace.DEFAULT_TRACE_STATE
+    is_sampled, state = _decision(provider.sampler, trace_id, name, parent)
     context = SpanContext(trace_id, span_id, False, _SAMPLED if is_sampled else _NOT_SAMPLED, state)  # noqa: FBT003 - the field `is_remote`
     ids = SpanIds(
         trace_id=trace_id,
@@ -110,6 +108,14 @@ def _start(provider: TracerProvider, name: str, parent: SpanContext) -> OpenSpan
     )
     token = otel_context.attach(trace.set_span_in_context(NonRecordingSpan(context)))
     return OpenSpan(ids, _token=token)
+
+
+def _decision(sampler: Sampler, trace_id: int, name: str, parent: SpanContext) -> tuple[bool, TraceState]:
+    """Return what the head sampler says. The SDK's default one needn't be asked: as the parent, or else yes."""
+    if sampler is DEFAULT_ON:
+        return not parent.is_valid or parent.trace_flags.sampled, parent.trace_state
+    decision = sampler.should_sample(None, trace_id, name, SpanKind.CLIENT)
+    return decision.decision is Decision.RECORD_AND_SAMPLE, decision.trace_state or trace.DEFAULT_TRACE_STATE
 
 
 def _ids_of(context: SpanContext) -> SpanIds:

@@ -20,7 +20,7 @@ DIALERS, EACH = 4, 50
 SCRAPERS = 2
 
 BUGS = {
-    "call_initiation.exporter.Observation": "observe",
+    "call_initiation.observation.time_ns": "observe",
     "call_initiation.observation.Body": "observe",
     "call_initiation.tracing._start": "tracing",
     "call_initiation.recorder.Recorder.submit": "submit",

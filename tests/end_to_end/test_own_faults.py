@@ -29,7 +29,7 @@ def fail(*_: Any, **__: Any) -> Any:
 
 STAGES = {
     "call_initiation.endpoints.match": ("observe", 0),
-    "call_initiation.exporter.Observation": ("observe", 0),
+    "call_initiation.observation.time_ns": ("observe", 0),
     "call_initiation.observation.Body": ("observe", 1),
     "call_initiation.observation.failure_of": ("observe", 1),
     "call_initiation.tracing._start": ("tracing", 1),
