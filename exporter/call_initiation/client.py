@@ -60,8 +60,8 @@ class Wrapper:
 
     def __eq__(self, other: object) -> bool:
         """Tell whether the other one is, or wraps, the same transport."""
-        theirs: Any = other._parts.inner if issubclass(type(other), Wrapper) else other  # type: ignore[attr-defined]
-        return bool(self._parts.inner == theirs)
+        theirs: Any = other
+        return bool(self._parts.inner == (theirs._parts.inner if issubclass(type(other), Wrapper) else theirs))
 
     def __hash__(self) -> int:
         """Return the inner transport's hash, for what is equal must have the same."""
