@@ -285,18 +285,18 @@ class Recorder:
         """Apply every update that waits, and record every call that has settled (or every one)."""
         with self._lock:
             self._count_refused()
-        pause = _Pause()
+        pause = _Pause(self._slice())
         while self._take_update():
-            pause.give_way(self._slice())
+            pause.give_way()
         while self._foresee is not None and self._arrived:
             self._look_ahead(self._foresee, self._arrived.popleft())
-            pause.give_way(self._slice())
+            pause.give_way()
         for _ in range(len(self._unfinished)):
             self._take_attempt(self._unfinished, now, everything=everything)
-            pause.give_way(self._slice())
+            pause.give_way()
         while self._has_settled(now, everything=everything):
             self._take_attempt(self._attempts, now, everything=everything)
-            pause.give_way(self._slice())
+            pause.give_way()
         while self._faults:
             self._tell_fault(self._faults.popleft())
         try:
@@ -380,15 +380,16 @@ class Recorder:
 class _Pause:
     """Gives way to the threads that place calls after each slice of work."""
 
-    __slots__ = ("_since",)
+    __slots__ = ("_slice", "_until")
 
-    def __init__(self) -> None:
-        self._since = perf_counter()
+    def __init__(self, a_slice: float) -> None:
+        self._slice = a_slice
+        self._until = perf_counter() + a_slice
 
-    def give_way(self, after: float) -> None:
-        if perf_counter() - self._since > after:
+    def give_way(self) -> None:
+        if perf_counter() > self._until:
             sleep(0)
-            self._since = perf_counter()
+            self._until = perf_counter() + self._slice
 
 
 def _is_being_read(observation: Observation, now: float) -> bool:
