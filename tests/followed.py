@@ -26,7 +26,6 @@ from call_initiation.simulator.org import (
     Behaviour,
     Organisation,
     OrgChange,
-    Part,
     user_token,
     word,
 )
@@ -38,9 +37,6 @@ from call_initiation.tokens import Credentials, Tokens
 START = 1_790_000_000.0
 SETTLE = 10.0
 """Seconds from a send to its record."""
-
-LAG = 10.0
-"""Seconds that the beginning of another's call may be heard of late: it carries no time."""
 
 
 class QuickTime:
@@ -65,25 +61,18 @@ class Truthful(Organisation):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.past = {agent: [(-1.0, word(self.state(agent)))] for agent in self.agent_ids}
-        self.calls_began: dict[str, list[float]] = {agent: [] for agent in self.agent_ids}
 
     def advance(self, now: float) -> list[OrgChange]:
         """Apply what is due, and remember it."""
         changes = super().advance(now)
         for change in changes:
             self.past[change.agent_id].append((change.at, word(change.state)))
-            if change.part is Part.CONVERSATION_SUMMARY and change.state.on_call:
-                self.calls_began[change.agent_id].append(change.at)
         return changes
 
     def truth(self, agent_id: str, sent: float) -> StateLabel:
         """Return the word for an agent's state strictly before a moment."""
         past = self.past[agent_id]
         return past[bisect_left(past, sent, key=lambda one: one[0]) - 1][1]
-
-    def has_just_begun_a_call(self, agent_id: str, sent: float) -> bool:
-        """Tell whether news of a call may still have been under way."""
-        return any(sent - LAG < at < sent for at in self.calls_began[agent_id])
 
 
 class Followed:

@@ -389,11 +389,29 @@ def test_what_is_heard_of_after_a_later_summary_was_missed_before_it(bench: Benc
     assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 9)
     assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 9.8)
     assert (StateLabel.ON_CALL, KNOWN) == bench.as_of(T + 10.1)
-    before = len(bench.all(Suspension))
     bench.leg(T + 12.3, T - 9, T - 9, participant_id="before all")
+    assert (StateLabel.ON_CALL, KNOWN) == bench.as_of(T + 10.1)
     bench.notify(T + 14, Part.PRESENCE, T + 14)
     bench.leg(T + 14.1, T + 9, T + 9, T + 9.5, T + 9.7, participant_id="late")
-    assert before + 1 == len(bench.all(Suspension))
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 14.2)
+
+
+@pytest.mark.parametrize("other", ["a leg of before", "a station"])
+def test_a_leg_that_dates_a_summary_dispels_no_other_doubt(bench: Bench, other: str) -> None:
+    """Of what came between the two, or before both."""
+    bench.leg(T + 5, T - 60, T - 60, T - 50, participant_id="earlier")
+    bench.notify(T + 6, Part.ROUTING_STATUS, T + 6, routing_status="IDLE")
+    bench.leg(T + 9.1, T + 9, T + 9)
+    bench.summary(T + 9.2, 1, 0)
+    bench.summary(T + 20.2, 0, 0)
+    if other == "a station":
+        bench.notify(T + 20.3, Part.STATION, None, station="7c1f")
+    else:
+        bench.leg(T + 20.3, T + 8, T + 8, T + 8.5, participant_id="unseen")
+    bench.leg(T + 20.4, T + 9, T + 9, T + 20)
+    doubted = T + 8.2 if other == "a leg of before" else T + 18.4
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(doubted)
+    assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 20.5)
 
 
 def test_legs_are_no_help_while_stamps_are_vague() -> None:
@@ -490,6 +508,43 @@ def test_a_contradiction_that_resolves_itself_is_none(bench: Bench, heard: bool)
         bench.notify(T + 21, Part.CONVERSATIONS, None, on_call=1, wrap_up=0)
     bench.read(T + 32, *shown(on_call=1 if heard else 0))
     assert (StateLabel.ON_CALL if heard else StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 40)
+
+
+def test_news_that_a_read_was_ahead_of_dispel_its_doubt(bench: Bench) -> None:
+    """As if it had never been; once all of it is heard, and is dated."""
+    bench.read(T + 20, *shown("BUSY", T + 19.5, on_call=1))
+    bench.notify(T + 20.6, Part.PRESENCE, T + 19.5, presence="BUSY")
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 20.1)
+    bench.leg(T + 20.7, T + 19, T + 19)
+    bench.summary(T + 20.8, 1, 0)
+    assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 19)
+    assert (StateLabel.ON_CALL, KNOWN) == bench.as_of(T + 19.1)
+    assert [] == bench.witness.due(T + 60)
+
+
+def test_news_that_leave_a_doubt_dispel_none(bench: Bench) -> None:
+    """A summary that nothing dates, a leg that belongs before one, and another doubt."""
+
+    def of_a_call() -> None:
+        bench.leg(T + 10, T + 5, T + 5)
+        bench.summary(T + 20.8, 1, 0)
+
+    def of_a_leg() -> None:
+        bench.leg(T + 20.6, T + 1, T + 1)
+        bench.notify(T + 20.8, Part.PRESENCE, T + 19.5, presence="BUSY")
+
+    def of_a_doubt() -> None:
+        bench.notify(T + 20.6, Part.STATION, None)
+        bench.notify(T + 20.8, Part.PRESENCE, T + 19.5, presence="BUSY")
+
+    for on_call, news in ((1, of_a_call), (0, of_a_leg), (0, of_a_doubt)):
+        bench.read(T + 20, *(shown(on_call=1) if on_call else shown("BUSY", T + 19.5)))
+        news()
+        assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 20.9)
+        assert ["a"] == bench.witness.due(T + 60)
+        bench.exporter.close()
+        bench = Bench()
+        bench.read(T + 2)
 
 
 def test_a_read_that_lags_behind_is_asked_for_again(bench: Bench) -> None:

@@ -118,7 +118,7 @@ class Legs:
         moments = [moment for one in self._legs.values() for moment in one.moments(until)]
         late = [moment for moment in moments if since < moment.high and moment.low <= until + _AHEAD]
         if step == (0, 0):
-            return Span(min(moment.low for moment in late), until) if late else None
+            return Span(min(until, *(moment.low for moment in late)), until) if late else None
         high = max((moment.high for moment in late if moment.moves(step)), default=-inf)
         meanwhile = [moment for moment in late if moment.low <= high]
         new = [moment for moment in meanwhile if moment.low > since]

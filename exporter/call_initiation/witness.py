@@ -12,8 +12,9 @@ hear of it. Whatever does so suspends it at once, and it is read again. Laws:
   are as vague.
 * A read is asked for `BLUR` after the doubt at the earliest, and counts as of `BLUR` before it was asked for: it wins
   over all that happened before the doubt, and loses to all that is notified after it.
-* Where a read shows something else than was notified, and still does when it is read again, the notifications lack
-  something: then nothing that they told is trusted any more (`Lost`).
+* A read that shows something else than was notified casts doubt, until the news that it was ahead of is heard. If it
+  still does when it is read again, the notifications lack something: then nothing that they told is trusted any more
+  (`Lost`).
 * What the recorder refuses isn't lost silently: then, too, nothing is trusted any more.
 """
 
@@ -94,6 +95,10 @@ class _Heard:
             return self.heard_at < other.heard_at
         return self.stamp < other.stamp
 
+    def is_after(self, stamp: float, at: float) -> bool:
+        """Tell whether it took effect later than something else."""
+        return at < self.at if self.stamp is None else stamp < self.stamp
+
     @property
     def counts(self) -> Counts:
         """How many calls and how much after-call work there were."""
@@ -125,13 +130,19 @@ class _Undated(NamedTuple):
 
 @dataclass(slots=True)
 class _Agent:
-    """One agent: what was heard last, since when it is vouched for, what a read contradicted, and its legs of calls."""
+    """One agent: what was heard last, since when it is vouched for, and its legs of calls.
+
+    Attributes:
+        contradicted: What was heard of which a read showed something else.
+        awaited: What that read showed; empty if the news of it would not dispel all doubt.
+    """
 
     heard: dict[Part, _Heard] = field(default_factory=dict[Part, _Heard])
     is_vouched: bool = False
     is_read: bool = False
     vouched_at: float = 0.0
     contradicted: tuple[_Heard, ...] = ()
+    awaited: tuple[Update, ...] = ()
     legs: Legs | None = None
     undated: _Undated | None = None
 
@@ -224,8 +235,11 @@ class Witness:
             vouched_at = agent.vouched_at
             self._change(agent_id, agent, update.state, effect)
             self._remember(agent, dated, received, effect.high)
-            if update.part is Part.CONVERSATIONS and heard is not None and span is None and agent.is_vouched:
-                agent.undated = _Undated(heard, agent.heard[update.part], update, vouched_at)
+            word = agent.heard[update.part]
+            is_undated = update.part is Part.CONVERSATIONS and span is None and agent.is_vouched
+            if is_undated and heard is not None and heard.values != word.values:
+                agent.undated = _Undated(heard, word, update, vouched_at)
+            self._catch_up(agent_id, agent)
 
     def _span(self, agent: _Agent, heard: _Heard | None, update: Update, received: float) -> Span | None:
         """Return between which two stamps of the server's a summary took effect, if the agent's legs tell."""
@@ -260,9 +274,10 @@ class Witness:
         """Tell a change; of the while in which it took effect, if that isn't a moment, nothing is vouched for."""
         if effect.low < effect.high and agent.is_vouched:
             self._tell_recorder(Suspension(effect.low, (agent_id,)))
-            agent.vouched_at = effect.known_at
+            agent.vouched_at, agent.undated = effect.known_at, None
             self._tell(Reading(agent_id, ((effect.high, state),), effect.known_at, lasts=True))
         else:
+            agent.awaited = agent.awaited if effect.low == effect.high else ()
             self._tell(StateUpdate(agent_id, state, effect.high))
 
     def _is_in_order(self, heard: _Heard | None, update: Update, received: float) -> bool:
@@ -289,18 +304,18 @@ class Witness:
             return
         agent.legs = agent.legs or Legs()
         news = agent.legs.hear(said.participant_id, said.leg)
-        if news is not None and agent.is_vouched and not self._is_dated(said.agent_id, agent):
+        if news is not None and not self._is_dated(said.agent_id, agent):
             self._doubt_past(said.agent_id, agent, news)
 
     def _is_dated(self, agent_id: str, agent: _Agent) -> bool:
         """Tell the last summary anew if its moment is known only now, as if the agent were vouched for all along."""
         undated = agent.undated
-        if undated is None or agent.heard.get(Part.CONVERSATIONS) is not undated.word:
+        if undated is None or not agent.is_vouched or agent.heard.get(Part.CONVERSATIONS) is not undated.word:
             return False
         span = self._span(agent, undated.before, undated.update, undated.word.heard_at)
         if span is None:
             return False
-        agent.undated, agent.vouched_at = None, undated.vouched_at
+        agent.vouched_at, agent.undated = undated.vouched_at, None
         self._vouch_anew(agent_id, agent.vouched_at, agent.vouched_at)
         effect = self._effect(agent, undated.before, undated.update, span, undated.word.at)
         self._change(agent_id, agent, undated.update.state, effect)
@@ -308,11 +323,15 @@ class Witness:
 
     def _doubt_past(self, agent_id: str, agent: _Agent, stamp: float) -> None:
         """Vouch for nothing between a moment that no summary has shown and the last summary, which came after it."""
-        word, at = agent.heard[Part.CONVERSATIONS], self._timeline.local(stamp)
-        is_past = at < word.at if word.stamp is None else stamp < word.stamp
-        if is_past and at > agent.vouched_at:
-            agent.vouched_at = word.at
-            self._vouch_anew(agent_id, at, word.at)
+        word = agent.heard.get(Part.CONVERSATIONS)
+        if word is None or not word.is_after(stamp, self._timeline.local(stamp)):
+            return
+        agent.awaited = ()
+        if agent.undated is not None and agent.undated.before.is_after(stamp, self._timeline.local(stamp)):
+            agent.undated = None
+        if agent.is_vouched:
+            agent.vouched_at = max(agent.vouched_at, word.at)
+            self._vouch_anew(agent_id, self._timeline.local(stamp), agent.vouched_at)
 
     def _vouch_anew(self, agent_id: str, until: float, since: float) -> None:
         """Vouch for an agent until one moment, and since another."""
@@ -365,7 +384,7 @@ class Witness:
         self._unread.pop(agent_id, None)
         self._unseen.discard(agent_id)
         agent.heard.clear()
-        agent.is_vouched = agent.is_read = False
+        agent.is_vouched, agent.is_read, agent.awaited = False, False, ()
         self._tell(Forgotten(agent_id))
 
     def _compare(self, agent_id: str, agent: _Agent, shown: tuple[Update, ...], asked: float) -> None:
@@ -374,12 +393,20 @@ class Witness:
         agent.contradicted = tuple(known for known, update in heard if known and known.differs(update))
         if agent.contradicted:
             self._doubt(agent_id, asked - BLUR, asked + _PATIENCE)
+            agent.awaited = tuple(update for known, update in heard if known in agent.contradicted)
+
+    def _catch_up(self, agent_id: str, agent: _Agent) -> None:
+        """Vouch for an agent again, as if it had never been in doubt, once we hear what a read was ahead of."""
+        if agent.awaited and all(agent.heard[one.part].values == _values_of(one.state) for one in agent.awaited):
+            self._unread.pop(agent_id, None)
+            agent.is_vouched, agent.contradicted, agent.awaited = True, (), ()
+            self._vouch_anew(agent_id, agent.vouched_at, agent.vouched_at)
 
     def _take(self, agent_id: str, agent: _Agent, shown: tuple[Update, ...], asked: float, answered: float) -> None:
         doubted = [(agent.heard.get(update.part), update) for update in shown]
         if any(known in agent.contradicted and known.differs(update) for known, update in doubted if known):
             raise Lost(Trouble.CONTRADICTED)
-        agent.contradicted = ()
+        agent.contradicted = agent.awaited = ()
         whole = whole_of(shown)
         behind = [self._is_behind(agent.heard.get(update.part), update, asked - BLUR) for update in whole]
         if any(behind):
@@ -414,7 +441,7 @@ class Witness:
             self._tell_recorder(Suspension(since, tuple(ids[start : start + AT_ONCE])))
         for agent in self._agents.values():
             agent.heard.clear()
-            agent.is_vouched, agent.contradicted = False, ()
+            agent.is_vouched, agent.contradicted, agent.awaited = False, (), ()
 
     def read_all(self, now: float) -> None:
         """Have everyone read, now that changes are heard of."""
@@ -423,6 +450,7 @@ class Witness:
 
     def _doubt(self, agent_id: str, since: float, now: float) -> None:
         agent = self._agents[agent_id]
+        agent.awaited = ()
         if agent.is_vouched:
             agent.is_vouched = False
             self._tell_recorder(Suspension(since, (agent_id,)))

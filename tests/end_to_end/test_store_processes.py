@@ -154,7 +154,7 @@ class Company:
             if certainty != "known" or entry is None or agent is None:
                 continue
             truths = self._truths(agent, min(sent, entry.received_at), entry.received_at)
-            if said not in truths and not self.organisation.has_just_begun_a_call(agent, entry.received_at):
+            if said not in truths:
                 found.append((agent, said, truths))
         return found
 
