@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from call_initiation.errors import UpstreamError
 from call_initiation.events import Certainty, FeedChange, SkewChange, StateSource
 from call_initiation.feed import Door, Feed, whose
 from call_initiation.follow import Following
@@ -221,3 +222,19 @@ def test_a_token_may_name_nobody(answer: Any) -> None:
         return await whose(rig.api, "token", users.append), users
 
     assert (None, []) == run(told())
+
+
+def test_a_feed_can_end_while_it_reads_who_has_just_come() -> None:
+    """Nobody is followed any more then, and the end isn't put off."""
+
+    async def told() -> None:
+        rig = Rig(Following(as_seen=True))
+        rig.answers["GET", "/users/me"] = lambda: httpx.Response(429, headers={"Retry-After": "60"})
+        with pytest.raises(UpstreamError):
+            await rig.api.me()
+        async with rig.followed():
+            rig.door.seen(rig.organisation.agent_ids[0])
+            await asyncio.sleep(30)
+        assert ([], set()) == (rig.faults, rig.have())
+
+    run(told())

@@ -227,14 +227,19 @@ class Feed:
         users = [await whose(self._means.api, token, tell) for token, tell in tokens]
         if self._following.as_seen:
             seen += [user_id for user_id in users if can_be_followed(user_id) and user_id is not None]
-        new = [agent_id for agent_id in seen if agent_id not in self._circle]
         try:
-            for start in range(0, len(new), AT_ONCE):
-                readings = await self._read(new[start : start + AT_ONCE])
-                for agent_id in (one for one in readings if one not in self._circle):
-                    self._tell(readings[agent_id])
-        finally:
+            await self._glance([agent_id for agent_id in seen if agent_id not in self._circle])
+        except Exception:
             self.follow(seen)
+            raise
+        self.follow(seen)
+
+    async def _glance(self, new: list[str]) -> None:
+        """Read agents once, before they are followed."""
+        for start in range(0, len(new), AT_ONCE):
+            readings = await self._read(new[start : start + AT_ONCE])
+            for agent_id in (one for one in readings if one not in self._circle):
+                self._tell(readings[agent_id])
 
     # -- how it lives ---------------------------------------------------------------------------------------------
 
