@@ -17,7 +17,7 @@ SDKS := $(if $(filter true,$(CI)),.engines/sdk/.done .engines/jssdk/.done)
 JAVASCRIPT_SDK := purecloud-platform-client-v2@262.0.0
 # Scripts that make committed files, each with --check.
 GENERATORS := $(wildcard docs/build.py dashboards/build.py dashboards/newrelic/build.py)
-# How many tests run side by side.
+# How many tests run side by side; the long ones, end to end, come first.
 JOBS ?= 2
 # 0: a run against the wheel may leave branches untested.
 COVERAGE ?= 1
@@ -32,7 +32,7 @@ demo: $(VENV)/.demo  ## install what the program needs, and show it on loopback;
 	@$(BIN)/call-initiation-exporter demo $(if $(FOR),--for $(FOR)) $(ARGS)
 
 test: $(VENV)/.dev engines $(SDKS)  ## install what the tests need, and run them; ARGS=… goes to pytest
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev  ## linters, type checkers, layers, generated files, Dockerfile
 	@$(BIN)/ruff check
@@ -59,7 +59,7 @@ wheel: $(VENV)/.dev  ## build dist/*.whl
 
 test-wheel: wheel $(WHEEL_VENV)/.dev engines $(SDKS)  ## run the tests against the built wheel, with coverage
 	@$(WHEEL_VENV)/bin/python $(PIP_INSTALL) --force-reinstall --no-deps dist/*.whl
-	@$(WHEEL_VENV)/bin/pytest -n $(JOBS) --dist loadfile --cov=call_initiation \
+	@$(WHEEL_VENV)/bin/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --cov=call_initiation \
 		$(if $(filter 1,$(COVERAGE)),--cov-fail-under=100) $(ARGS)
 
 lock: $(BIN)/uv  ## resolve requirements/*.txt anew from pyproject.toml; UPGRADE=1 takes the newest releases
