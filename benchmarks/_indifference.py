@@ -33,16 +33,18 @@ def collectors(pairs: int) -> None:
         folder, upstream, well = Path(stack.enter_context(tempfile.TemporaryDirectory())), free_port(), free_port()
         hole: int = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
         (folder / "taken").write_bytes(TAKEN)
-        stack.enter_context(process(peer("api", upstream), upstream))
-        stack.enter_context(process(peer("api", well, folder / "taken"), well))
+        stack.enter_context(process(peer("api", upstream), upstream, is_measured=False))
+        stack.enter_context(process(peer("api", well, folder / "taken"), well, is_measured=False))
         found = []
         for name, collector in (("well", well), ("a black hole", hole)):
             port, endpoint = free_port(), f"http://127.0.0.1:{collector}"
             protocol = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
             found.append(Loaded(name, port, stack.enter_context(process(ours(port, upstream), port, **protocol))))
         for turn in range(pairs):
-            for one in found if turn % 2 else reversed(found):
+            for one, other in (found, found[::-1]) if turn % 2 else (found[::-1], found):
+                other.process.suspend()  # what it still has to export is for its own rounds
                 one.load(16, 1)
+                other.process.resume()
     print(f"{'collector':<18}{'requests/s':>12}{'CPU each, µs':>14}")
     for one in found:
         print(f"{one.name:<18}{one.median('rate'):>12.0f}{one.median('cpu'):>14.0f}")
@@ -58,7 +60,7 @@ def scrapes(pairs: int, seconds: int) -> None:
     rounds: dict[str, list[tuple[float, float]]] = {"quiet": [], "scraped": []}
     with ExitStack() as stack:
         upstream, port, metrics = free_port(), free_port(), free_port()
-        stack.enter_context(process(peer("api", upstream), upstream))
+        stack.enter_context(process(peer("api", upstream), upstream, is_measured=False))
         stack.enter_context(process(peer("full", port, upstream, metrics), port))
         paced(port, 1)
         for turn in range(pairs):
@@ -153,7 +155,7 @@ def bombs(each: int = 10) -> None:
             answer = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "answer"
             answer.write_bytes(head.encode() + body)
             upstream, port = free_port(), free_port()
-            stack.enter_context(process(peer("api", upstream, answer), upstream))
+            stack.enter_context(process(peer("api", upstream, answer), upstream, is_measured=False))
             gateway = stack.enter_context(process(ours(port, upstream), port, CALL_INITIATION_SETTLE="0"))
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as dialer:
                 more, spent = _cost(gateway, lambda client=dialer, whole=body: _defused(client, whole), each)  # type: ignore[misc]

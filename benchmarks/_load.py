@@ -3,6 +3,9 @@
 The processor's time is measured beside rates and latencies: it says more where the machine has other work. Each round
 begins with load that isn't measured, for as long as our gateway puts its records off: else what it does for one round
 would fall into the next one's, which may be another's.
+
+What is measured has one processor to itself; wrk and the API behind have the others. Each proxy is one process of which
+one thread runs at a time, so that is all that it can use, and none has to share it with its own load.
 """
 
 import os
@@ -35,6 +38,15 @@ wrk.headers["Content-Type"] = "application/json"
 wrk.headers["Authorization"] = "Bearer made-up"
 wrk.headers["X-Call-Initiation-Agent-Id"] = "9d4b2d5f-6d0b-4f0e-8d1c-1f2f3a4b5c6d"
 """
+
+
+_CPUS: Final = [str(cpu) for cpu in sorted(os.sched_getaffinity(0))]
+
+
+def _beside(command: list[str], *, is_measured: bool) -> list[str]:
+    """Return how to run a program on the processor of what is measured, or on the others."""
+    cpus = _CPUS[-1:] if is_measured else _CPUS[:-1] or _CPUS
+    return ["taskset", "--cpu-list", ",".join(cpus), *command]
 
 
 class Round(NamedTuple):
@@ -87,9 +99,8 @@ class Loaded:
 
     def _wrk(self, in_flight: int, seconds: int, script: str) -> str:
         command = ["wrk", "-t1", f"-c{in_flight}", f"-d{seconds}s", "--latency", "-s", script]
-        return subprocess.run(  # noqa: S603 - a program that this benchmark names
-            [*command, f"http://127.0.0.1:{self.port}{CALLS}"], capture_output=True, text=True, check=True
-        ).stdout
+        command = _beside([*command, f"http://127.0.0.1:{self.port}{CALLS}"], is_measured=False)
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603 - a program that this benchmark names
 
     def median(self, figure: str, in_flight: int = 16) -> float:
         """Return the median of a figure over the rounds."""
@@ -129,9 +140,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def process(command: list[str], port: int, **environment: str) -> Iterator[psutil.Process]:
+def process(command: list[str], port: int, *, is_measured: bool = True, **environment: str) -> Iterator[psutil.Process]:
     """Run a program until it listens, and end it afterwards; what it says is shown only where it fails."""
-    environ = {**os.environ, **environment}
+    command, environ = _beside(command, is_measured=is_measured), {**os.environ, **environment}
     with tempfile.TemporaryFile("w+") as said, subprocess.Popen(command, stdout=said, stderr=said, env=environ) as one:  # noqa: S603 - programs that these files name
         try:
             if not _listens(port, one):

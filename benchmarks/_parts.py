@@ -13,7 +13,7 @@ def transports() -> None:
     """Print what each transport does."""
     upstream = free_port()
     print(f"{'transport':<18}{'requests/s':>12}{'CPU each, µs':>14}")
-    with process(peer("api", upstream), upstream):
+    with process(peer("api", upstream), upstream, is_measured=False):
         for name in ("ours", "httpx", "httpx2", "httpx-aiohttp"):
             said = subprocess.run(peer("transport", upstream, name), capture_output=True, text=True, check=True).stdout  # noqa: S603 - our own
             rate, cost = map(float, said.split())

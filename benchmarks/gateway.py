@@ -87,7 +87,9 @@ def proxies(rounds: int, seconds: int) -> list[Loaded]:
     with ExitStack() as stack:
         folder, upstream = Path(stack.enter_context(tempfile.TemporaryDirectory())), free_port()
         folder.chmod(0o755)
-        found = [Loaded("none", upstream, stack.enter_context(process(peer("api", upstream), upstream)))]
+        found = [
+            Loaded("none", upstream, stack.enter_context(process(peer("api", upstream), upstream, is_measured=False)))
+        ]
         for name, command in commands(upstream, folder).items():
             port = free_port()
             found.append(Loaded(name, port, stack.enter_context(process(command(port), port))))
