@@ -18,7 +18,7 @@ JAVASCRIPT_SDK := purecloud-platform-client-v2@262.0.0
 # Scripts that make committed files, each with --check.
 GENERATORS := $(wildcard docs/build.py dashboards/build.py dashboards/newrelic/build.py)
 # How many tests run side by side; the long ones, end to end, come first.
-JOBS ?= 2
+JOBS ?= 3
 # 0: a run against the wheel may leave branches untested.
 COVERAGE ?= 1
 

@@ -75,9 +75,9 @@ def test_only_call_starts_go_without_the_advice_to_call_again(line: bytes, start
     """And they do so only where the rules say it."""
     method, target = line.split(b" ")
     for is_set in (False, True):
-        judged = admit(Head(method, target, "1.1", HOST), Rules(forward_all=True, withhold_retry_after=is_set))
+        judged = admit(Head(method, target, "1.1", HOST), Rules(forward_all=True, prevent_repeats=is_set))
         assert isinstance(judged, Passage)
-        assert (is_set and starts_call) is judged.lacks_retry_after
+        assert (is_set and starts_call) is judged.prevents_repeats
 
 
 def test_connection_names_fields_in_any_case_and_number() -> None:

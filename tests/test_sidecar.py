@@ -39,18 +39,18 @@ def test_a_region_is_enough() -> None:
         assert origin.tls is not None
         assert (ssl.CERT_REQUIRED, True) == (origin.tls.verify_mode, origin.tls.check_hostname)
     assert (("127.0.0.1", 8080), None, 30.0) == ((made.host, made.port), made.tls, made.deadline)
-    assert Rules() == made.rules == Rules(forward_all=False, secret=None, withhold_retry_after=False)
+    assert Rules() == made.rules == Rules(forward_all=False, secret=None, prevent_repeats=False)
 
 
 @pytest.mark.parametrize("source", ["flag", "environment", "file"])
 def test_a_dialer_may_be_kept_from_calling_again(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By any of the ways in which a setting is set, and only where one is."""
     config, flags = tmp_path / "gateway.toml", {"upstream": "mypurecloud.ie"}
-    config.write_text("withhold_retry_after = true" if source == "file" else "")
+    config.write_text("prevent_repeats = true" if source == "file" else "")
     if source == "environment":
-        monkeypatch.setenv("CALL_INITIATION_WITHHOLD_RETRY_AFTER", "true")
-    more = {"withhold_retry_after": True} if source == "flag" else {}
-    assert Rules(withhold_retry_after=True) == plan(load(config, flags | more)).rules
+        monkeypatch.setenv("CALL_INITIATION_PREVENT_REPEATS", "true")
+    more = {"prevent_repeats": True} if source == "flag" else {}
+    assert Rules(prevent_repeats=True) == plan(load(config, flags | more)).rules
 
 
 def test_this_machine_may_be_spoken_to_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:

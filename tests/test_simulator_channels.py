@@ -318,7 +318,7 @@ def test_each_part_keeps_its_own_time() -> None:
     assert since
 
 
-def test_what_several_topics_name_is_told_once() -> None:
+def test_what_several_topics_name_prevents_repeats() -> None:
     """A combined topic and a single one are the same name."""
     rig = Rig(agents=1)
     line = rig.line(combined_topic(rig.agent), f"v2.users.{rig.agent}.presence")

@@ -194,7 +194,7 @@ def test_the_ledgers_states_are_those_of_a_replay(seed: int, gaps: list[float]) 
         assert before[-1] == entry.state
 
 
-def test_each_change_is_told_once() -> None:
+def test_each_change_prevents_repeats() -> None:
     """What answers have applied is told by the next `advance`, in order, and by no other."""
     organisation, twin = Organisation(agents=20), Organisation(agents=20)
     get(organisation, "/api/v2/users", now=STARTED + 30.0)

@@ -39,7 +39,7 @@ def test_the_first_date_sets_the_offset_and_later_ones_sharpen_it(ahead: float) 
 
 
 @pytest.mark.parametrize("ahead", [3600.0, -3600.0, 5.0, -5.0])
-def test_a_jump_is_told_once(ahead: float) -> None:
+def test_a_jump_prevents_repeats(ahead: float) -> None:
     """And the moment at which all was still well is kept."""
     timeline = Timeline()
     observed(timeline, 0.0, 5)

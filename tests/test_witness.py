@@ -468,7 +468,7 @@ def test_garbage_is_counted_and_signs_of_life_are_not(bench: Bench) -> None:
     assert [NotificationTaken(topic="ignored")] == bench.told[before:]
 
 
-def test_a_legs_failure_is_told_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_legs_failure_prevents_repeats(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A conversation's later events repeat it; only so many are remembered."""
     monkeypatch.setattr("call_initiation.witness._FAILURES", 2)
     failures = [AsyncFailure("a", conversation, "error.x") for conversation in ("1", "1", "2", "3", "1")]

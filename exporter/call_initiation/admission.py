@@ -101,12 +101,12 @@ class Rules:
     Attributes:
         forward_all: Also what starts no call: the rest of the API, and the login host's paths.
         secret: What every request has to know; None for nothing.
-        withhold_retry_after: A dialer isn't told when its call may be sent again.
+        prevent_repeats: A dialer isn't told when or where its call may be sent again.
     """
 
     forward_all: bool = False
     secret: bytes | None = None
-    withhold_retry_after: bool = False
+    prevent_repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Passage:
         is_awaiting: The dialer waits for `100 Continue`.
         told: What the dialer says of the call, for the request's extension; None for nothing.
         trace: `traceparent` and `tracestate`, where given.
-        lacks_retry_after: Its answer is told without `Retry-After`.
+        prevents_repeats: Its answer is told without what SDKs send requests again for.
     """
 
     host: Host
@@ -131,7 +131,7 @@ class Passage:
     is_awaiting: bool = False
     told: dict[str, Any] | None = None
     trace: dict[str, str] | None = None
-    lacks_retry_after: bool = False
+    prevents_repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ def _routed(head: Head, fields: dict[bytes, list[bytes]], rules: Rules) -> Passa
         is_awaiting=b"expect" in fields and head.version == "1.1",
         told=_told(fields),
         trace=_trace(fields),
-        lacks_retry_after=is_call and rules.withhold_retry_after,
+        prevents_repeats=is_call and rules.prevent_repeats,
     )
 
 

@@ -25,6 +25,7 @@ _HOP_BY_HOP: Final = frozenset({
     b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
 })  # fmt: skip
 _BODILESS: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+_INVITING: Final = frozenset({b"retry-after", b"location"})
 _CHUNKED: Final = (b"Transfer-Encoding", b"chunked")
 
 
@@ -42,9 +43,11 @@ class Answer(NamedTuple):
         lines += [b"%b: %b" % header for header in (*self.headers, *more)]
         return b"\r\n".join([*lines, b"", b""])
 
-    def without(self, name: bytes) -> "Answer":
-        """Return it without the headers of a name, which is given in lower case."""
-        return self._replace(headers=[header for header in self.headers if header[0].lower() != name])
+    def once(self) -> "Answer":
+        """Return it without what SDKs send a request again for, by themselves, where it isn't a success."""
+        if self.status < HTTPStatus.MULTIPLE_CHOICES:
+            return self
+        return self._replace(headers=[header for header in self.headers if header[0].lower() not in _INVITING])
 
 
 def whole(status: int, reason: bytes, headers: Sequence[Header], content: bytes, *, method: str) -> Answer:

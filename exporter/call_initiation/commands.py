@@ -239,9 +239,9 @@ def serve(  # noqa: PLR0913 - one parameter for each flag
         bool | None,
         typer.Option("--forward-all", help="Also forward what starts no call: the rest of the API, and the login."),
     ] = None,
-    withhold_retry_after: Annotated[
+    prevent_repeats: Annotated[
         bool | None,
-        typer.Option("--withhold-retry-after", help="For SDKs that would place a refused call again by themselves."),
+        typer.Option("--prevent-repeats", help="For SDKs that place a refused call again by themselves."),
     ] = None,
     deadline: Annotated[
         str | None, typer.Option(metavar="DURATION", help="How long a call may take in all.  [default: 30s]")
@@ -267,7 +267,7 @@ def serve(  # noqa: PLR0913 - one parameter for each flag
         "metrics_listen": metrics_listen,
         "web_config": web_config,
         "forward_all": forward_all,
-        "withhold_retry_after": withhold_retry_after,
+        "prevent_repeats": prevent_repeats,
         "deadline": deadline,
         "tls_cert": tls_cert,
         "tls_key": tls_key,

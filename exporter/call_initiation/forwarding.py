@@ -161,8 +161,8 @@ class Forwarding:
         front.write(framed(b""))
 
     def _tell(self, answer: Answer) -> None:
-        if self.passage.lacks_retry_after:
-            answer = answer.without(b"retry-after")
+        if self.passage.prevents_repeats:
+            answer = answer.once()
         closing = ((b"Connection", b"close"),) if self._front.is_last else ()
         self._front.write(answer.head(*closing) + answer.content)
 

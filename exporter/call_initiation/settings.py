@@ -99,7 +99,7 @@ class Settings(BaseSettings):
         Address, NoDecode, BeforeValidator(address), Field(description="an address to listen on, like 127.0.0.1:8080")
     ] = Address("127.0.0.1", 8080)
     forward_all: Annotated[bool, Field(description="true or false")] = False
-    withhold_retry_after: Annotated[bool, Field(description="true or false")] = False
+    prevent_repeats: Annotated[bool, Field(description="true or false")] = False
     deadline: Annotated[float, BeforeValidator(duration), Field(gt=0, le=300, description="a duration up to 5m")] = 30.0
     dialer_secret: Annotated[SecretStr | None, Field(description="a secret that dialers know, as text")] = None
     tls_cert: Annotated[Path | None, Field(description="the path of a PEM file")] = None

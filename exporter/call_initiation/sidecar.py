@@ -101,7 +101,7 @@ def plan(settings: Settings) -> Plan:
         rules=Rules(
             forward_all=settings.forward_all,
             secret=secret.get_secret_value().encode() if secret else None,
-            withhold_retry_after=settings.withhold_retry_after,
+            prevent_repeats=settings.prevent_repeats,
         ),
         deadline=settings.deadline,
     )

@@ -37,25 +37,36 @@ def test_an_api_that_asks_for_patience_is_quoted(status: int) -> None:
         assert 1 == api.count("1")
 
 
-@pytest.mark.parametrize("status", [413, 429, 503])
-def test_the_advice_to_call_again_can_be_withheld(status: int) -> None:
-    """C10: then an answer to a call start lacks that one header, and all else is told and recorded as it came."""
-    headers = (("content-type", "application/json"), ("RETRY-after", "3"), ("inin-ratelimit-reset", "42"))
-    body = b'{"code": "too.many.requests.retry.after"}'
+@pytest.mark.parametrize(
+    ("status", "code"), [(302, "unparsed"), (307, "unparsed"), *((status, "put.off") for status in (413, 429, 503))]
+)
+def test_the_advice_to_call_again_can_be_withheld(status: int, code: str) -> None:
+    """C9, C10: then a refusal of a call lacks two headers, and all else is told and recorded as it came."""
+    more = (("RETRY-after", "3"), ("location", "/api/v2/conversations/calls"), ("inin-ratelimit-reset", "42"))
+    headers = (("content-type", "application/json"), *more)
+    body = b'{"code": "put.off"}'
     other = b"GET /api/v2/users/me HTTP/1.1\r\nHost: gateway.test\r\n\r\n"
-    rules = Rules(forward_all=True, withhold_retry_after=True)
+    rules = Rules(forward_all=True, prevent_repeats=True)
     with Server(always(raw := answer(status, body, *headers))) as api, running(api, rules=rules) as gateway:
-        assert raw.replace(b"RETRY-after: 3\r\n", b"") == ask(gateway.port, call()).raw
+        told = raw.replace(b"RETRY-after: 3\r\n", b"").replace(b"location: /api/v2/conversations/calls\r\n", b"")
+        assert told == ask(gateway.port, call()).raw
         assert raw == ask(gateway.port, other).raw
         (attempt,) = gateway.attempts()
-        assert (status, "too.many.requests.retry.after") == (attempt.status_code, attempt.error_code)
+        assert (status, code) == (attempt.status_code, attempt.error_code)
+
+
+def test_an_accepted_call_keeps_its_headers() -> None:
+    """Nobody sends it again for these."""
+    raw = answer(202, b"{}", ("Location", "/api/v2/conversations/1"), ("Retry-After", "3"))
+    with Server(always(raw)) as api, running(api, rules=Rules(prevent_repeats=True)) as gateway:
+        assert raw == ask(gateway.port, call()).raw
 
 
 def test_a_large_answer_lacks_it_too() -> None:
     """C10: one that is passed on while it comes."""
     with (
         Server(always(answer(503, LONG, ("Retry-After", "3")))) as api,
-        running(api, rules=Rules(withhold_retry_after=True)) as gateway,
+        running(api, rules=Rules(prevent_repeats=True)) as gateway,
     ):
         assert answer(503, LONG) == ask(gateway.port, call()).raw
 
