@@ -148,7 +148,7 @@ class Followed:
 async def following(
     agents: int = 60,
     *,
-    speed: float = 20.0,
+    speed: float = 12.0,
     pace: float = 8.0,
     seed: int = 1,
     whom: Following | None = None,

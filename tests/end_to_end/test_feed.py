@@ -58,13 +58,20 @@ def say(text: str) -> None:
 
 
 async def recovered(run: Followed) -> None:
-    """Wait until all is known, and say how long it took."""
-    say(f"known again after {await run.until(lambda: run.known() >= AGENTS - FEW, SOON):.1f} s")
+    """Wait until all is known and the feed says so, and say how long it took."""
+    took = await run.until(lambda: is_up(run) and run.known() >= AGENTS - FEW, SOON)
+    say(f"known again after {took:.1f} s")
 
 
 async def noticed(run: Followed) -> None:
     """Wait until nothing is vouched for any more, and say how long it took."""
     say(f"noticed after {await run.until(lambda: run.known() == 0, NOTICED):.1f} s")
+
+
+def is_up(run: Followed) -> bool:
+    """Return whether the feed says that all is well."""
+    changes = [one.state for one in run.events if isinstance(one, FeedChange)]
+    return changes[-1:] == [FeedState.UP]
 
 
 def reconnects(run: Followed) -> list[str]:
