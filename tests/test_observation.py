@@ -183,7 +183,7 @@ def test_an_answered_call() -> None:
     assert (400, b"{}", told) == (observation.status_code, observation.content, observation.extension)
     assert (b"Authorization", b"Bearer t") in observation.headers
     assert observation.started_ns < observation.sent_ns < observation.started_ns + observation.duration * 1e9
-    assert (None, None) == (observation._request, observation.stream)
+    assert observation._request is None
 
 
 def test_a_failed_call() -> None:
@@ -230,6 +230,30 @@ def test_a_transport_shows_whether_it_reads_streams(is_read: bool) -> None:  # n
             list(asked.stream)  # type: ignore[arg-type]
         observation.answered(httpx.Response(202))
     assert is_read == shared.are_sent
+
+
+def test_a_transport_may_read_and_close_what_stood_in_after_it_answered() -> None:
+    """One that answers before the body is sent goes on with the stream that it was given."""
+    closed: list[bool] = []
+
+    class Stream(httpx.SyncByteStream):
+        """A caller's own stream."""
+
+        def __iter__(self) -> Iterator[bytes]:
+            """Return its only part."""
+            return iter([b"{}"])
+
+        def close(self) -> None:
+            """Note it."""
+            closed.append(True)
+
+    asked = request(json=None, stream=Stream())
+    with observe(Kept(), asked=asked) as observation:
+        stand_in: Any = asked.stream
+        observation.answered(httpx.Response(202))
+    assert b"{}" == b"".join(stand_in)
+    stand_in.close()
+    assert [True] == closed
 
 
 def test_a_stream_that_the_transport_put_there_stays() -> None:

@@ -131,7 +131,7 @@ class Observation:
 
     Attributes:
         endpoint: Which endpoint is called.
-        stream: The request's own stream, while this stands in for it.
+        stream: The request's own stream; a transport that answers early may read and close it after the answer.
         url: The request's URL, httpx's object.
         headers: The request's headers as they were sent; the token among them is for masking, and let go of after.
         content: The request's body; None where only the transport may read it.
@@ -219,7 +219,7 @@ class Observation:
         try:
             if self._request.stream is self:  # else the transport has put another one there, as a mock does
                 self._request.stream = self.stream
-            self._request = self.stream = None
+            self._request = None
             self.finished = monotonic()
             self._recording.submit(self)
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
