@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from call_initiation.legs import Counts, Leg, Legs, Span, leg
+from call_initiation.legs import Counts, Interval, Leg, Legs, leg
 
 AGENT = "9d4b0c1e-0000-4000-8000-00000000000a"
 BEGINS, ENDS = (1, 0), (-1, 0)
@@ -60,52 +60,52 @@ ENDED = Leg(10.0, 10.0, 60.0, 60.0, 70.0)
 @pytest.mark.parametrize(
     ("one", "step", "since", "expected"),
     [
-        (Leg(10.0, 10.0), BEGINS, 0.0, Span(10.0, 10.0)),
-        (Leg(10.0, 13.0), BEGINS, 0.0, Span(10.0, 13.0)),
-        (Leg(None, 13.0), BEGINS, 0.0, Span(13.0, 13.0)),
-        (Leg(10.0), BEGINS, 0.0, Span(10.0, 100.0)),
+        (Leg(10.0, 10.0), BEGINS, 0.0, Interval(10.0, 10.0)),
+        (Leg(10.0, 13.0), BEGINS, 0.0, Interval(10.0, 13.0)),
+        (Leg(None, 13.0), BEGINS, 0.0, Interval(13.0, 13.0)),
+        (Leg(10.0), BEGINS, 0.0, Interval(10.0, 100.0)),
         (Leg(10.0, None, 30.0), BEGINS, 0.0, None),
-        (Leg(10.0, 10.0, 60.0), ENDS, 10.0, Span(60.0, 60.0)),
-        (Leg(10.0, 10.0, 60.0, 60.0), WRAPS_UP, 10.0, Span(60.0, 60.0)),
-        (Leg(10.0, 10.0, 60.0, 61.0), WRAPS_UP, 10.0, Span(60.0, 61.0)),
-        (ENDED, IS_DONE, 60.0, Span(70.0, 70.0)),
-        (ENDED, BEGINS, 0.0, Span(10.0, 10.0)),
+        (Leg(10.0, 10.0, 60.0), ENDS, 10.0, Interval(60.0, 60.0)),
+        (Leg(10.0, 10.0, 60.0, 60.0), WRAPS_UP, 10.0, Interval(60.0, 60.0)),
+        (Leg(10.0, 10.0, 60.0, 61.0), WRAPS_UP, 10.0, Interval(60.0, 61.0)),
+        (ENDED, IS_DONE, 60.0, Interval(70.0, 70.0)),
+        (ENDED, BEGINS, 0.0, Interval(10.0, 10.0)),
         (ENDED, ENDS, 10.0, None),
-        (ENDED, WRAPS_UP, 10.0, Span(60.0, 60.0)),
+        (ENDED, WRAPS_UP, 10.0, Interval(60.0, 60.0)),
         (ENDED, IS_DONE, 70.0, None),
-        (Leg(10.0, 13.0, 60.0), ENDS, 11.0, Span(10.0, 60.0)),
-        (Leg(101.5, 101.5), BEGINS, 0.0, Span(101.5, 101.5)),
+        (Leg(10.0, 13.0, 60.0), ENDS, 11.0, Interval(10.0, 60.0)),
+        (Leg(101.5, 101.5), BEGINS, 0.0, Interval(101.5, 101.5)),
         (Leg(103.0, 103.0), BEGINS, 0.0, None),
         (Leg(), BEGINS, 0.0, None),
     ],
     ids=str,
 )
-def test_a_leg_dates_what_it_adds_up_to(one: Leg, step: Counts, since: float, expected: Span | None) -> None:
+def test_a_leg_dates_what_it_adds_up_to(one: Leg, step: Counts, since: float, expected: Interval | None) -> None:
     """As of second 100: never anything of before the last word, nor of the future by more than clocks differ."""
-    assert expected == heard(one).span(step, since, 100.0)
+    assert expected == heard(one).interval(step, since, 100.0)
 
 
 def test_what_may_have_been_either_was_somewhere_between_the_two() -> None:
     """Two that begin: the summary of one may be of either; the summary of both is of both."""
     legs = heard(Leg(10.0, 10.0), Leg(12.0, 12.0))
-    assert None is legs.span(BEGINS, 0.0, 100.0)
-    assert Span(12.0, 12.0) == legs.span(BEGINS, 10.0, 100.0)
-    assert Span(10.0, 12.0) == legs.span((2, 0), 0.0, 100.0)
+    assert None is legs.interval(BEGINS, 0.0, 100.0)
+    assert Interval(12.0, 12.0) == legs.interval(BEGINS, 10.0, 100.0)
+    assert Interval(10.0, 12.0) == legs.interval((2, 0), 0.0, 100.0)
     again = heard(Leg(10.0, 10.0, 11.0), Leg(12.0, 12.0))
-    assert Span(10.0, 12.0) == again.span(BEGINS, 0.0, 100.0)
+    assert Interval(10.0, 12.0) == again.interval(BEGINS, 0.0, 100.0)
 
 
 def test_a_call_that_takes_an_agent_from_its_after_call_work_is_one_moment() -> None:
     """The one's end and the other's beginning."""
     legs = heard(Leg(10.0, 10.0, 20.0, 20.0, 25.0), Leg(25.0, 25.0))
-    assert Span(25.0, 25.0) == legs.span((1, -1), 20.0, 100.0)
+    assert Interval(25.0, 25.0) == legs.interval((1, -1), 20.0, 100.0)
 
 
 def test_the_same_as_before_is_in_question_since_anything_happened() -> None:
     """And isn't, if nothing did."""
     legs = heard(Leg(10.0, 10.0, 11.0))
-    assert Span(10.0, 100.0) == legs.span((0, 0), 0.0, 100.0)
-    assert None is legs.span((0, 0), 11.0, 100.0)
+    assert Interval(10.0, 100.0) == legs.interval((0, 0), 0.0, 100.0)
+    assert None is legs.interval((0, 0), 11.0, 100.0)
 
 
 def test_what_was_heard_of_a_leg_is_not_taken_back() -> None:
@@ -114,10 +114,10 @@ def test_what_was_heard_of_a_leg_is_not_taken_back() -> None:
     assert 10.0 == legs.hear("p", Leg(10.0, 11.0, 20.0))
     assert None is legs.hear("p", Leg(10.0, 11.0))
     assert 20.0 == legs.hear("p", Leg(10.0, 11.0, 20.0, 20.0, 21.0))
-    assert Span(20.0, 20.0) == legs.span(WRAPS_UP, 11.0, 100.0)
+    assert Interval(20.0, 20.0) == legs.interval(WRAPS_UP, 11.0, 100.0)
 
 
 def test_only_the_latest_legs_are_kept() -> None:
     """Those that were heard of last."""
     legs = heard(*(Leg(float(second), float(second)) for second in range(1, 18)))
-    assert Span(2.0, 17.0) == legs.span((16, 0), 0.0, 100.0)
+    assert Interval(2.0, 17.0) == legs.interval((16, 0), 0.0, 100.0)

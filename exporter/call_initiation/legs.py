@@ -33,7 +33,7 @@ Counts = tuple[int, int]
 """How many calls an agent is on, and how many are in after-call work."""
 
 
-class Span(NamedTuple):
+class Interval(NamedTuple):
     """The first and the last moment at which something can have taken effect."""
 
     low: float
@@ -113,18 +113,18 @@ class Legs:
             self._legs.popitem(last=False)
         return min(news, default=None)
 
-    def span(self, step: Counts, since: float, until: float) -> Span | None:
+    def interval(self, step: Counts, since: float, until: float) -> Interval | None:
         """Return when the counts moved by `step`, after `since` and by `until`; None where the legs don't tell."""
         moments = [moment for one in self._legs.values() for moment in one.moments(until)]
         late = [moment for moment in moments if since < moment.high and moment.low <= until + _AHEAD]
         if step == (0, 0):
-            return Span(min(until, *(moment.low for moment in late)), until) if late else None
+            return Interval(min(until, *(moment.low for moment in late)), until) if late else None
         high = max((moment.high for moment in late if moment.moves(step)), default=-inf)
         meanwhile = [moment for moment in late if moment.low <= high]
         new = [moment for moment in meanwhile if moment.low > since]
         if step not in (_sum(meanwhile), _sum(new)):
             return None
-        return Span(min(moment.low for moment in meanwhile), high)
+        return Interval(min(moment.low for moment in meanwhile), high)
 
 
 def _sum(moments: Iterable[_Moment]) -> Counts:

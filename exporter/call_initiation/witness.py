@@ -27,7 +27,7 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from call_initiation.events import AgentState, NotificationTaken, StateSource
-from call_initiation.legs import Counts, Legs, Span
+from call_initiation.legs import Counts, Interval, Legs
 from call_initiation.notifications import AsyncFailure, Ignored, LegTimes, Notification, Notified
 from call_initiation.recorder import Forgotten, LegLost, Reading, StateUpdate, Suspension, Told
 from call_initiation.timeline import BLUR, Timeline
@@ -226,9 +226,9 @@ class Witness:
 
     def _take_news(self, agent_id: str, agent: _Agent, update: Update, received: float, *, is_possible: bool) -> None:
         heard = agent.heard.get(update.part)
-        span = self._span(agent, heard, update, received)
-        dated = update if span is None else replace(update, at=span.high)
-        effect = self._effect(agent, heard, update, span, received)
+        interval = self._interval(agent, heard, update, received)
+        dated = update if interval is None else replace(update, at=interval.high)
+        effect = self._effect(agent, heard, update, interval, received)
         if not (update.is_whole and is_possible and self._is_in_order(heard, dated, received)):
             self._doubt(agent_id, min(effect.low, received - BLUR), received)
         if update.is_whole and is_possible:
@@ -236,12 +236,12 @@ class Witness:
             self._change(agent_id, agent, update.state, effect)
             self._remember(agent, dated, received, effect.high)
             word = agent.heard[update.part]
-            is_undated = update.part is Part.CONVERSATIONS and span is None and agent.is_vouched
+            is_undated = update.part is Part.CONVERSATIONS and interval is None and agent.is_vouched
             if is_undated and heard is not None and heard.values != word.values:
                 agent.undated = _Undated(heard, word, update, vouched_at)
             self._catch_up(agent_id, agent)
 
-    def _span(self, agent: _Agent, heard: _Heard | None, update: Update, received: float) -> Span | None:
+    def _interval(self, agent: _Agent, heard: _Heard | None, update: Update, received: float) -> Interval | None:
         """Return between which two stamps of the server's a summary took effect, if the agent's legs tell."""
         on_call, wrap_up = update.state.on_call, update.state.wrap_up
         if agent.legs is None or heard is None or on_call is None or wrap_up is None or not self._timeline.is_sharp:
@@ -249,22 +249,22 @@ class Witness:
         step = on_call - heard.counts[0], wrap_up - heard.counts[1]
         now = received + self._timeline.offset
         since = heard.at + self._timeline.offset if heard.stamp is None else heard.stamp
-        return agent.legs.span(step, max(since, now - _LATE), now)
+        return agent.legs.interval(step, max(since, now - _LATE), now)
 
     def _effect(
-        self, agent: _Agent, heard: _Heard | None, update: Update, span: Span | None, received: float
+        self, agent: _Agent, heard: _Heard | None, update: Update, interval: Interval | None, received: float
     ) -> _While:
         """Return when a change took effect.
 
         A call that begins is an exception if the agent's legs are never heard of: our own calls do that to their
         agents right after they were sent, and what was so before is what is asked for.
         """
-        stamp = update.at if span is None else span.high
+        stamp = update.at if interval is None else interval.high
         at = received if stamp is None else min(self._timeline.local(stamp), received)
         if heard is not None and stamp is not None:
             at = heard.beside(stamp, at)
-        if span is not None:
-            return _While(at if span.low == span.high else min(at, self._timeline.local(span.low)), at, at)
+        if interval is not None:
+            return _While(at if interval.low == interval.high else min(at, self._timeline.local(interval.low)), at, at)
         is_stamped = stamp is not None and self._timeline.is_sharp
         is_same = heard is None or heard.values == _values_of(update.state)
         begins = heard is not None and agent.legs is None and (update.state.on_call or 0) > heard.counts[0]
@@ -312,12 +312,12 @@ class Witness:
         undated = agent.undated
         if undated is None or not agent.is_vouched or agent.heard.get(Part.CONVERSATIONS) is not undated.word:
             return False
-        span = self._span(agent, undated.before, undated.update, undated.word.heard_at)
-        if span is None:
+        interval = self._interval(agent, undated.before, undated.update, undated.word.heard_at)
+        if interval is None:
             return False
         agent.vouched_at, agent.undated = undated.vouched_at, None
         self._vouch_anew(agent_id, agent.vouched_at, agent.vouched_at)
-        effect = self._effect(agent, undated.before, undated.update, span, undated.word.at)
+        effect = self._effect(agent, undated.before, undated.update, interval, undated.word.at)
         self._change(agent_id, agent, undated.update.state, effect)
         return True
 
