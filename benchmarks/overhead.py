@@ -33,6 +33,7 @@ from call_initiation.catalogue import ATTEMPTS, DURATION
 
 URL = "https://api.example.com/api/v2/conversations/calls"
 PAYLOAD = {"phoneNumber": "+33199000000", "callFromQueueId": "5b2bfb2d-9b0e-4b5e-9a55-9a1a4dca9d11"}
+TOKEN = "b64url-Like_" * 7 + "Zz"  # as long as the API's own
 EXTENSION = {"call_initiation": {"agent_id": "9d4b2d5f-6d0b-4f0e-8d1c-1f2f3a4b5c6d"}}
 ERROR = json.dumps(
     {
@@ -74,7 +75,7 @@ class Variant:
 
     def call(self) -> None:
         """Place one call."""
-        self.client.post(URL, json=PAYLOAD, extensions=EXTENSION, headers={"Authorization": "Bearer made-up"})
+        self.client.post(URL, json=PAYLOAD, extensions=EXTENSION, headers={"Authorization": f"Bearer {TOKEN}"})
 
     def waits(self, seconds: float, pause: float) -> list[float]:
         """Place calls for so many seconds, `pause` seconds apart; return the microseconds that each took, in order."""

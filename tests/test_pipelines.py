@@ -1,9 +1,10 @@
 """What the pipelines promise: none where none is asked for, what was handed over first, and anew after a fork."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor, ReadWriteLogRecord
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
@@ -47,6 +48,36 @@ def test_the_environment_makes_all_three() -> None:
         list(pipelines.sinks),
         [delivery.stage for delivery in pipelines.deliveries],
     )
+
+
+class Renames(LogRecordProcessor):
+    """A dialer's own processor, which changes what it is given."""
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        """Put another attribute in."""
+        attributes: Any = log_record.log_record.attributes
+        attributes["team"] = "outbound"
+
+    def shutdown(self) -> None:
+        """Do nothing."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - as the SDK calls it
+        """Do nothing."""
+        return True
+
+
+def test_what_a_dialer_does_to_an_event_is_not_done_to_its_span(pipelines: Pipelines) -> None:
+    """Though both say the same of a call."""
+    spans, loggers = InMemorySpanExporter(), LoggerProvider(shutdown_on_exit=False)  # type: ignore[no-untyped-call]
+    loggers.add_log_record_processor(Renames())
+    pipelines.events(loggers, None, {})
+    pipelines.spans(None, spans)
+    for sink in pipelines.sinks.values():
+        sink.record(REFUSED)
+    assert pipelines.deliveries[1].flush(10.0)
+    (span,) = spans.get_finished_spans()
+    given = span.attributes or {}
+    assert ("on_call", False) == (given["call_initiation.agent.state"], "team" in given)
 
 
 def test_what_was_handed_over_wins(pipelines: Pipelines) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from call_initiation.privacy import KeyedHash, LabelCap, Mask, digits
+from call_initiation.privacy import KeyedHash, LabelCap, Mask, digits, pieces
 
 NUMBER = "33199000123"
 TOKEN = "q7Zr1xN0cLw9VbT4-kYeD_2sUjHg8mPf5aQ6oRi3"
@@ -425,3 +425,22 @@ def test_a_keyed_hash_names_without_telling() -> None:
     assert one.digest(TOKEN) == one.digest(TOKEN)
     assert 3 == len({one.digest(TOKEN), two.digest(TOKEN), one.digest("\ud800")})
     assert re.fullmatch("[0-9a-f]{32}", one.digest(TOKEN))
+
+
+@given(st.text("abcXYZ-_ .", max_size=60), st.text("abcXYZ-_.0", min_size=8, max_size=60), st.integers(0, 60))
+@example("The agent is not available.", "agent-is-0-secret-is not", 0)
+def test_a_mask_that_knows_no_piece_changes_nothing_more(text: str, token: str, at: int) -> None:
+    """Than one that knows nothing: so what comes again and again needs to be masked only once."""
+    said, mask = text[:at] + token + text[at:] if at % 3 == 0 else text, Mask(secrets=[token], numbers=["33199000123"])
+    found = pieces(said)
+    if found is not None and not mask.may_change(found):
+        assert (Mask().text(said), Mask().code(said)) == (mask.text(said), mask.code(said))
+
+
+def test_a_mask_that_knows_a_piece_says_so() -> None:
+    """Or a secret that is shorter than two pieces; and a text with digits, escaped ones too, has no pieces."""
+    found = pieces("token made-up-words refused") or ()
+    assert not Mask(secrets=["quite-another-one"]).may_change(found)
+    assert Mask(secrets=["Bearer made-up-words"]).may_change(found)
+    assert Mask(secrets=["short"]).may_change(found)
+    assert [None, None] == [pieces("code 7"), pieces("code \\u0037")]

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from call_initiation.events import Attempt, Event, LateChange, Ledger
 from call_initiation.observation import Body, Observation
-from call_initiation.recorder import PATIENCE, SLICE, StateUpdate, Suspension
+from call_initiation.recorder import LONG_SLICE, PATIENCE, REST, SLICE, StateUpdate, Suspension, slice_and_rest
 from recording import SETTLE, SOON, UPDATE, Bench, broken, half_broken, reading
 from samples import ACCEPTED
 
@@ -247,6 +247,25 @@ def test_untidiness_stops_nothing() -> None:
     bench.recorder.turn(0.0)
     bench.recorder.turn(0.0)
     assert (2, ["tidy", "tidy"]) == (bench.tidied, bench.faults)
+
+
+@pytest.mark.parametrize(
+    ("fullness", "waited", "length", "rest"),
+    [
+        (0.0, 0.0, SLICE, 0.0),
+        (0.0, 0.001, SLICE, 0.0),
+        (0.0, 0.005, LONG_SLICE, REST),
+        (0.2, 0.005, LONG_SLICE, REST),
+        (0.5, 0.005, 0.002, 0.0),
+        (0.5, 0.0, 0.002, 0.0),
+        (1.0, 0.005, 0.004, 0.0),
+    ],
+)
+def test_slices_grow_with_the_queue_and_with_the_wait_for_the_lock(
+    fullness: float, waited: float, length: float, rest: float
+) -> None:
+    """Where the lock is hard to get, it is asked for less often; where the queue fills, for longer, without a rest."""
+    assert (length, rest) == slice_and_rest(fullness, waited)
 
 
 def test_work_longer_than_a_slice_gives_way() -> None:

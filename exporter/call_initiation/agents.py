@@ -93,6 +93,7 @@ PRESENCE_LABELS: Final = {presence: StateLabel(presence.value.lower()) for prese
 """The word of each presence."""
 
 
+@lru_cache(maxsize=1024)  # of the few states that most agents are in
 def label(state: AgentState) -> StateLabel:
     """Return the one word for `state` that metrics carry, by `PRECEDENCE`; `unknown` unless the state is known."""
     for rule in PRECEDENCE:
@@ -194,6 +195,14 @@ class _History:
         sources = {self.tolds[index][1] for index in tellers}
         words = (self.times[index] for index in tellers if self.tolds[index][1] is StateSource.CALLER)
         return bool(sources - {StateSource.CALLER}), StateSource.NONE in sources, min(words, default=inf)
+
+    def remember(self, sent: float) -> None:
+        """Keep the latest lookups: changes may come too late for them."""
+        if len(self.sends) < _SENDS:
+            self.sends = array("d", (*self.sends, sent))
+        else:
+            self.sends.append(sent)
+            del self.sends[0]
 
     def vouch(self, at: float) -> None:
         """Begin another stretch, and remember the last one that there was."""
@@ -327,7 +336,7 @@ class Agents:
         history = self._find(agent_id)
         if history is None:
             return UNKNOWN_STATE, None
-        history.sends = array("d", (*history.sends[1 - _SENDS :], sent))
+        history.remember(sent)
         composed = history.as_of(sent)
         if composed is None:
             return UNKNOWN_STATE, None

@@ -9,7 +9,8 @@ Laws: `read` is total (it raises on no bytes and no types), deterministic, and i
 returns is masked: it goes no further than `responses`.
 
 Refusals come in storms that differ by the id of their exchange alone. Such are read once: what a body says is kept
-under what is left of it without that id. A body that may show a number isn't kept: it wouldn't come again.
+under what is left of it without that id. A body that may show a number isn't kept: it wouldn't come again. So what is
+kept may be known again: `is_kept` says that it may be remembered elsewhere, too.
 """
 
 import json
@@ -37,6 +38,7 @@ _EXCHANGE_ID: Final = re.compile(r"[0-9A-Za-z-]{8,64}")
 _MAY_BE_A_NUMBER: Final = re.compile(r"(?:\d\D{0,3}){6}")
 _EXCHANGE: Final = "\ue000"
 """Stands where the id of the exchange stood: a character that no text has (Unicode, private use)."""
+_EXCHANGE_BYTES: Final = _EXCHANGE.encode()
 
 Node = dict[str, Any]
 """One error object of a body."""
@@ -49,14 +51,16 @@ class Said(NamedTuple):
         codes: All that may be a code, the most specific first, each once.
         messages: All that may be a message for people, the top's first.
         contexts: All that may be the id of the exchange, the top's first.
+        is_kept: Others say the same, and none of it may be a number.
     """
 
     codes: tuple[str | int, ...]
     messages: tuple[str, ...]
     contexts: tuple[object, ...]
+    is_kept: bool = False
 
 
-_kept: Final[dict[str, Said]] = {}
+_kept: Final[dict[bytes, Said]] = {}
 
 
 def read(body: bytes, exchange: str | None) -> Said:
@@ -67,29 +71,27 @@ def read(body: bytes, exchange: str | None) -> Said:
         exchange: The id of the exchange as the answer's headers tell it (`ININ-Correlation-Id`); where the body has no
             other one, it may be missing from the `contexts`.
     """
-    text = _text(body)
-    if exchange is None or len(text) > _LONGEST_KEPT or _EXCHANGE in text:
-        return _said(text)
-    rest = text.replace(exchange, _EXCHANGE)
-    said = _kept.get(rest)
-    if said is None:
-        said = _said(text)
-        if _EXCHANGE_ID.fullmatch(exchange) and _can_stand_for_all(rest, said):
-            _keep(rest, said)
-    return said
+    if exchange is None or len(body) > _LONGEST_KEPT or not _EXCHANGE_ID.fullmatch(exchange):
+        return _said(_text(body))
+    rest = body.replace(exchange.encode(), _EXCHANGE_BYTES)
+    return _kept.get(rest) or _read_anew(body, rest)
+
+
+def _read_anew(body: bytes, rest: bytes) -> Said:
+    said, is_utf_8 = _said(_text(body)), json.detect_encoding(body) == "utf-8"  # in others, bytes aren't characters
+    if not is_utf_8 or _EXCHANGE_BYTES in body or not _can_stand_for_all(_text(rest), said):
+        return said
+    if len(_kept) >= _MOST_KEPT:
+        _kept.clear()
+    _kept[rest] = said._replace(contexts=(), is_kept=True)
+    return _kept[rest]
 
 
 def _can_stand_for_all(rest: str, said: Said) -> bool:
     """Whether bodies with this rest say the same, whatever the id of their exchange is."""
-    codes, messages, contexts = _said(rest)
+    codes, messages, contexts, _ = _said(rest)
     is_the_same = (codes, messages) == said[:2] and all(one is None or one == _EXCHANGE for one in contexts)
     return is_the_same and not _MAY_BE_A_NUMBER.search(rest)
-
-
-def _keep(rest: str, said: Said) -> None:
-    if len(_kept) >= _MOST_KEPT:
-        _kept.clear()
-    _kept[rest] = said._replace(contexts=())
 
 
 def _said(text: str) -> Said:

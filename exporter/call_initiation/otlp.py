@@ -109,7 +109,7 @@ def attributes(attempt: Attempt) -> Attributes:
     if attempt.is_failure:
         given["call_initiation.error.code"] = attempt.error_code
     if refusal is not None:
-        given |= _refusal_attributes(refusal)
+        _add_refusal(given, refusal)
     if agent.id is not None:
         given["call_initiation.agent.id"] = agent.id
     if agent.age is not None:
@@ -128,15 +128,13 @@ def attributes_so_far(attempt: Attempt) -> Attributes:
     return {name: value for name, value in given.items() if name not in unknown}
 
 
-def _refusal_attributes(refusal: Refusal) -> Attributes:
-    given: Attributes = {}
+def _add_refusal(given: Attributes, refusal: Refusal) -> None:
     if refusal.codes:
         given["call_initiation.error.codes"] = refusal.codes
     if refusal.message is not None:
         given["call_initiation.error.message"] = refusal.message
     if refusal.correlation_id is not None:
         given["call_initiation.correlation_id"] = refusal.correlation_id
-    return given
 
 
 # What many calls share is made once for all of them: their copies are half as dear as a dictionary made anew.
@@ -288,7 +286,8 @@ class EventSink:
         match event:
             case Attempt():
                 if event.is_failure:
-                    self._deliver(record_of(event, {**self._latest.of(event), **self._extra}))
+                    given = self._latest.of(event)
+                    self._deliver(record_of(event, {**given, **self._extra} if self._extra else given))
             case StateChange() | LateChange() | FeedChange() | NotificationTaken() | LegFailure() | SkewChange():
                 pass
             case _:

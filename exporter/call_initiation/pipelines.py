@@ -9,7 +9,7 @@ from time import time_ns
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry._logs import LoggerProvider, LogRecord
+from opentelemetry._logs import Logger, LoggerProvider, LogRecord
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter
@@ -95,7 +95,7 @@ class Pipelines:
     ) -> None:
         """Put the failure events' pipeline together; each event gets the `extra` attributes."""
         if provider is not None:
-            passing: Passing[LogRecord] = Passing("events", provider.get_logger(SCOPE, self._version).emit)
+            passing: Passing[LogRecord] = Passing("events", _own_attributes(provider.get_logger(SCOPE, self._version)))
             self.deliveries.append(passing)
             self.sinks["events"] = otlp.EventSink(passing.put, self._latest, extra)
         elif (connect := collector.events(exporter, self._environment)) is not None:
@@ -136,6 +136,16 @@ class Pipelines:
         )
         self.deliveries.append(delivery)
         return delivery
+
+
+def _own_attributes(logger: Logger) -> Callable[[LogRecord], None]:
+    """Return what gives a dialer's logger a record; its processors may change the attributes, which the span shares."""
+
+    def emit(record: LogRecord) -> None:
+        record.attributes = dict(record.attributes or {})
+        logger.emit(record)
+
+    return emit
 
 
 def _described(observation: Observation) -> otlp.Attributes:

@@ -60,11 +60,12 @@ _CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DIGIT: Final = re.compile(r"[0-9]")
 _NO_DIGITS: Final = bytes({*range(128)} - {*b"0123456789"})
+_AS_IN_UUIDS: Final = bytes([48 if chr(byte) in "0123456789ABCDEFabcdef-" else 32 for byte in range(256)])
+"""Translates what a UUID may hold to zeros, so that a part that one could share is a row of zeros."""
 _PIECE: Final = re.compile(r"[A-Za-z0-9]+")
 _EMAIL: Final = re.compile(r"(?<![\w.+-])[\w.+-]++@[\w.-]++")
 _CREDENTIALS: Final = re.compile(r"\b((?i:basic|bearer))[\s:=]++(?![A-Z]?[a-z]{1,19}\b)\S++")
 """A scheme and its credentials (RFC 9110, section 11.4), unless a plain word follows, as in "Bearer token missing"."""
-_ESCAPE_SIGN: Final = re.compile(r"[%&\\]")
 _ESCAPE: Final = re.compile(
     r"%[0-9A-Fa-f]{2}"
     r"|&(?P<entity>[A-Za-z][A-Za-z0-9]{1,31};)"
@@ -127,7 +128,7 @@ def _reading(text: str) -> str:
     """Return a text as a person would read it: escapes undone, every character seen for what it shows."""
     text = _printable(text)
     for _ in range(_LEVELS):
-        if not (_ESCAPE_SIGN.search(text) and _ESCAPE.search(text)):
+        if not (("%" in text or "&" in text or "\\" in text) and _ESCAPE.search(text)):
             break
         text = _printable(_ESCAPE.sub(_unescaped, unquote(text)))
     return text
@@ -166,13 +167,27 @@ def _is_opaque(word: str) -> bool:
     return sum(len(piece) for piece in pieces if not (piece.isalpha() or piece.isdigit())) >= _OPAQUE_MIX
 
 
+Pieces = tuple[str, ...]
+"""Parts of a text that follow each other: whoever knows none of them knows no longer part of the text either."""
+
+
+def pieces(text: str) -> Pieces | None:
+    """Return the pieces of a text without digits, for `Mask.may_change`; None for one with digits."""
+    reading, step = _reading(text), (_SECRET_PART + 1) // 2
+    return None if _DIGIT.search(reading) else tuple(_aligned(reading, step))
+
+
 def _shares_part(word: str, secrets: str, width: int) -> bool:
     """Whether a word has so many characters in a row in common with one of the secrets, which stand on lines."""
-    step = width // 2  # any part of `width` characters holds an aligned piece of `step`: most words end here
-    for at in range(0, len(word) - step + 1, step):
-        if word[at : at + step] in secrets:
+    for piece in _aligned(word, (width + 1) // 2):  # most words end here
+        if piece in secrets:
             return any(word[at : at + width] in secrets for at in range(len(word) - width + 1))
     return False
+
+
+def _aligned(text: str, step: int) -> list[str]:
+    """Return the pieces of `step` characters that follow each other; any `2 * step - 1` characters hold one."""
+    return [text[at : at + step] for at in range(0, len(text) - step + 1, step)]
 
 
 def _parts(number: str, width: int) -> Iterator[str]:
@@ -193,13 +208,15 @@ class Mask:
         numbers: Phone numbers in any spelling; shorter ones than three digits are ignored.
     """
 
-    __slots__ = ("_numbers", "_secrets", "_shown", "_width")
+    __slots__ = ("_numbers", "_secrets", "_shares_with_uuids", "_shown", "_width")
 
     def __init__(self, secrets: Iterable[str] = (), numbers: Iterable[str] = ()) -> None:
-        words = [word for secret in secrets for word in _reading(secret).split()]
+        words = " ".join(map(_reading, secrets)).split()
         known = [word for word in words if len(word) >= _SHORTEST_SECRET and word.lower() not in _SCHEMES]
         self._secrets = "\n".join(known)
         self._width = min([_SECRET_PART, *map(len, known)])
+        shape = self._secrets.encode("ascii", "replace").translate(_AS_IN_UUIDS)
+        self._shares_with_uuids = b"0" * self._width in shape
         self._numbers = [number for number in map(digits, numbers) if len(number) >= _SHORTEST_NUMBER]
         self._shown = "\n".join(self._numbers)
 
@@ -229,8 +246,13 @@ class Mask:
             return None
         text = text.strip()
         if _UUID.fullmatch(text):
-            return None if self._is_secret(text) or self._tells_number(text) else text
+            is_secret = self._shares_with_uuids and self._is_secret(text)
+            return None if is_secret or self._tells_number(text) else text
         return text if _IDENTIFIER.fullmatch(text) and self._is_fit(text) else None
+
+    def may_change(self, pieces: Pieces) -> bool:
+        """Whether this mask may make more of the text of these `pieces` than one that knows no secret and no number."""
+        return self._width < _SECRET_PART or any(map(self._secrets.__contains__, pieces))
 
     def _masked(self, text: str) -> str:
         has_digit, width = _DIGIT.search(text), self._width
@@ -275,6 +297,8 @@ class Mask:
 
     def _tells_number(self, text: str) -> bool:
         """Whether a known number can be read from all the digits of a text, whatever stands between them."""
+        if not self._shown:
+            return False
         found = _only_digits(text)
         if not _shares_part(found, self._shown, _NUMBER_LENGTH):  # most ids end here
             return False

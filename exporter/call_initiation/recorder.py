@@ -28,17 +28,26 @@ TICK: Final = 0.1
 """Seconds between looks at the queue."""
 
 SLICE: Final = 0.00025
-"""Seconds of work after which the recorder gives way.
-
-A caller that never waits for the network wins the interpreter's lock back only then, so this is what one call in thirty
-(the lock is asked for every 5 ms) waits more: of 1 ms, the 99th percentile shows 1.1 ms, of this about half.
-"""
+"""Seconds of work after which the recorder gives way."""
 
 LONG_SLICE: Final = 0.001
-"""The same where the queue has begun to fill: such callers leave the recorder four times as much time then."""
+"""The same where the interpreter's lock is hard to get."""
 
-_FILLING: Final = 4
-"""Which part of the capacity must wait for that: a quarter."""
+REST: Final = 0.02
+"""Seconds for which the recorder then doesn't ask for the lock again.
+
+Each time that it asks, a caller who never waits for the network is stopped for two wakes of a thread besides the
+slice: so it is asked for once in 150 calls of such a caller, where it would be once in 30, for slices as much longer.
+"""
+
+FULL_SLICE: Final = 0.004
+"""The same where the queue is full, and as much less as it is emptier: else such callers would leave it too little."""
+
+_HARD_TO_GET: Final = 0.002
+"""Seconds: who keeps the lock longer than this gives it up only when the interpreter asks for it, after 5 ms."""
+
+_FILLING: Final = 0.25
+"""How full the queue may be for a rest."""
 
 OUTAGE: Final = 1.0
 """Seconds between two turns from which on the process was stopped, or starved: nobody could hear anything meanwhile."""
@@ -285,7 +294,7 @@ class Recorder:
         """Apply every update that waits, and record every call that has settled (or every one)."""
         with self._lock:
             self._count_refused()
-        pause = _Pause(self._slice())
+        pause = _Pause(self._fullness)
         while self._take_update():
             pause.give_way()
         while self._foresee is not None and self._arrived:
@@ -294,8 +303,7 @@ class Recorder:
         for _ in range(len(self._unfinished)):
             self._take_attempt(self._unfinished, now, everything=everything)
             pause.give_way()
-        while self._has_settled(now, everything=everything):
-            self._take_attempt(self._attempts, now, everything=everything)
+        while self._take_attempt(self._attempts, now, everything=everything):
             pause.give_way()
         while self._faults:
             self._tell_fault(self._faults.popleft())
@@ -304,15 +312,8 @@ class Recorder:
         except Exception:  # noqa: BLE001 - a fault of ours must not stop the recorder
             self._tell_fault("tidy")
 
-    def _slice(self) -> float:
-        return LONG_SLICE if len(self._attempts) * _FILLING > self._capacity else SLICE
-
-    def _has_settled(self, now: float, *, everything: bool) -> bool:
-        """Look under the lock, for `close` may empty the queue at any moment."""
-        with self._lock:
-            if not self._attempts or everything:
-                return bool(self._attempts)
-            return max(self._attempts[0].finished, self._woken) + self._settle <= now
+    def _fullness(self) -> float:
+        return len(self._attempts) / self._capacity
 
     def _take_update(self) -> bool:
         """Apply the first update that waits; tell whether there was one."""
@@ -337,14 +338,18 @@ class Recorder:
         except Exception:  # noqa: BLE001 - a fault of ours must not stop the recorder
             self._tell_fault("foresee")
 
-    def _take_attempt(self, queue: deque[Observation], now: float, *, everything: bool) -> None:
+    def _take_attempt(self, queue: deque[Observation], now: float, *, everything: bool) -> bool:
+        """Record the first call of a queue, or put it off while its body is read; tell whether there was a settled one.
+
+        All that looks at a queue is under the lock, for `close` may empty it at any moment.
+        """
         with self._lock:
-            if not queue:
-                return
+            if not queue or not (everything or max(queue[0].finished, self._woken) + self._settle <= now):
+                return False
             observation = queue.popleft()
             if not everything and _is_being_read(observation, now):
                 self._unfinished.append(observation)
-                return
+                return True
             self._in_hand["attempts"] += 1
         try:
             attempt = self._assess(observation)
@@ -354,6 +359,7 @@ class Recorder:
         else:
             self._hand_out(attempt)
             self._settle_account("attempts")
+        return True
 
     def _settle_account(self, stage: str, reason: str | None = None) -> None:
         with self._lock:
@@ -377,19 +383,37 @@ class Recorder:
             _logger.warning("a fault of our own in stage %s: counted, and the calls go on", stage)
 
 
+def slice_and_rest(fullness: float, waited: float) -> tuple[float, float]:
+    """Return for how many seconds the recorder may work next, and for how many it then rests.
+
+    Args:
+        fullness: Of the queue: 0 to 1.
+        waited: For how many seconds it has just waited for the interpreter's lock.
+    """
+    is_hard_to_get = waited > _HARD_TO_GET
+    length = max(LONG_SLICE if is_hard_to_get else SLICE, fullness * FULL_SLICE)
+    return length, REST if is_hard_to_get and fullness < _FILLING else 0.0
+
+
 class _Pause:
     """Gives way to the threads that place calls after each slice of work."""
 
-    __slots__ = ("_slice", "_until")
+    __slots__ = ("_fullness", "_rest", "_until")
 
-    def __init__(self, a_slice: float) -> None:
-        self._slice = a_slice
-        self._until = perf_counter() + a_slice
+    def __init__(self, fullness: Callable[[], float]) -> None:
+        self._fullness = fullness
+        self._begin(perf_counter(), waited=0.0)
 
     def give_way(self) -> None:
-        if perf_counter() > self._until:
-            sleep(0)
-            self._until = perf_counter() + self._slice
+        now = perf_counter()
+        if now > self._until:
+            sleep(self._rest)
+            then = perf_counter()
+            self._begin(then, waited=then - now - self._rest)
+
+    def _begin(self, now: float, *, waited: float) -> None:
+        length, self._rest = slice_and_rest(self._fullness(), waited)
+        self._until = now + length
 
 
 def _is_being_read(observation: Observation, now: float) -> bool:

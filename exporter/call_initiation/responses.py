@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
-from call_initiation import error_bodies
+from call_initiation import error_bodies, privacy
 from call_initiation.events import BodyState, Category, Refusal
-from call_initiation.privacy import OTHER, Mask
+from call_initiation.privacy import OTHER, Mask, Pieces
 
 
 class Source(StrEnum):
@@ -156,16 +156,36 @@ def parse(
         mask: What everything passes that is returned.
     """
     said = error_bodies.read(body or b"", header_correlation_id)
-    codes = _fit(said.codes, mask)
-    message = next((shown for text in said.messages if (shown := mask.text(text))), None)
     contexts = (*said.contexts, header_correlation_id)
+    correlation_id = next(filter(None, map(mask.identifier, contexts)), None)
+    meant = _common_meaning(said.codes, said.messages, status) if said.is_kept else None
+    if meant is None or mask.may_change(meant.pieces):
+        meant = _meaning(said.codes, said.messages, status, mask)
     return Refusal(
-        codes=codes,
-        category=_category(codes, message, status),
-        message=message,
-        correlation_id=next(filter(None, map(mask.identifier, contexts)), None),
-        body=state,
+        codes=meant.codes, category=meant.category, message=meant.message, correlation_id=correlation_id, body=state
     )
+
+
+class _Meant(NamedTuple):
+    """What a body means, made fit to leave this process; `pieces` are what a mask may know of it."""
+
+    codes: tuple[str, ...]
+    category: Category
+    message: str | None
+    pieces: Pieces = ()
+
+
+def _meaning(codes: tuple[str | int, ...], messages: tuple[str, ...], status: int, mask: Mask) -> _Meant:
+    fit = _fit(codes, mask)
+    message = next((shown for text in messages if (shown := mask.text(text))), None)
+    return _Meant(fit, _category(fit, message, status), message)
+
+
+@lru_cache(maxsize=512)
+def _common_meaning(codes: tuple[str | int, ...], messages: tuple[str, ...], status: int) -> _Meant | None:
+    """Return what bodies mean that come again and again, for masks that don't know any piece; None where some may."""
+    pieces = privacy.pieces("\n".join(map(str, (*codes, *messages))))
+    return None if pieces is None else _meaning(codes, messages, status, Mask())._replace(pieces=pieces)
 
 
 def _fit(said: tuple[str | int, ...], mask: Mask) -> tuple[str, ...]:
