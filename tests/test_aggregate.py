@@ -1,8 +1,9 @@
 """What `aggregate` promises: every event counted once in every metric it touches, exact sums, bounded series."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import product
+from itertools import permutations, product
 from threading import Thread
 
 import pytest
@@ -261,6 +262,53 @@ def test_buckets_hold_what_is_at_most_their_bound(values: list[float]) -> None:
         assert sum(value <= bound for value in [0.0, *values]) == sum(found.counts[: index + 1])
     assert len(values) + 1 == sum(found.counts)
     assert pytest.approx(sum(values)) == found.total
+
+
+def refused(codes: tuple[str, ...], label: StateLabel) -> Attempt:
+    """Return a refusal with these codes."""
+    return replace(REFUSED, refusal=Refusal(codes=codes), agent=replace(AGENT, label=label), suspected_duplicate=False)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.sampled_from([f"code.{n}" for n in range(45)]), max_size=3, unique=True).map(tuple),
+            st.sampled_from(list(StateLabel)),
+        )
+    )
+)
+def test_whatever_came_before_each_attempt_is_counted_where_it_belongs(
+    kinds: list[tuple[tuple[str, ...], StateLabel]],
+) -> None:
+    """Series are looked up once for each kind of attempt, which must not show; what is folded is counted each time."""
+    aggregate, seen = Aggregate(), dict[str, None]()
+    attempts, codes, folded = Counter[tuple[str, str]](), Counter[tuple[str, str]](), 0
+    for told, label in kinds * 2:
+        aggregate.record(refused(told, label))
+        first, *others = [*(told or ("unparsed",))[:1], *told]
+        shown = []
+        for code in (first, *others):
+            if len(seen) < 40:
+                seen.setdefault(code)
+            shown.append(code if code in seen else "other")
+        folded += shown.count("other")
+        attempts[shown[0], label] += 1
+        codes.update((code, label) for code in shown[1:])
+    if kinds:
+        assert attempts == {labels[3:]: value for labels, value in numbers(aggregate, catalogue.ATTEMPTS).items()}
+    if codes:
+        found = numbers(aggregate, catalogue.ERROR_CODES).items()
+        assert codes == {(code, label): value for (code, _, label), value in found}
+    if folded:
+        assert {("error_code",): folded} == numbers(aggregate, catalogue.LABEL_OVERFLOW)
+
+
+def test_more_kinds_of_attempts_than_are_kept_are_counted_all_the_same() -> None:
+    """However the codes of a body are put together."""
+    kinds = list(permutations([f"code.{n}" for n in range(38)], 2))
+    aggregate = recorded(*(refused(kind, StateLabel.BUSY) for kind in kinds * 2))
+    assert 2 * len(kinds) == sum(numbers(aggregate, catalogue.ATTEMPTS).values()) == 2812
+    assert 4 * len(kinds) == sum(numbers(aggregate, catalogue.ERROR_CODES).values())
 
 
 def test_hostile_codes_fold_and_every_sum_stays_exact() -> None:

@@ -7,7 +7,7 @@ tuples (plus one for what fits nowhere); what is folded away is counted under `o
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final, NamedTuple, assert_never
@@ -22,6 +22,7 @@ from call_initiation.events import (
     LateChange,
     LegFailure,
     NotificationTaken,
+    Refusal,
     SkewChange,
     StateChange,
 )
@@ -60,6 +61,7 @@ class Distribution:
     Where exponential histograms are wanted, the values are in exponential buckets besides.
     """
 
+    bounds: tuple[float, ...]
     counts: list[int]
     total: float = 0.0
     exemplars: dict[int, Exemplar] = field(default_factory=dict[int, Exemplar])
@@ -68,7 +70,7 @@ class Distribution:
     def copy(self) -> "Distribution":
         """Return a copy that no later event changes."""
         powers = self.powers and self.powers.copy()
-        return Distribution(self.counts.copy(), self.total, self.exemplars.copy(), powers)
+        return Distribution(self.bounds, self.counts.copy(), self.total, self.exemplars.copy(), powers)
 
     def since(self, earlier: "Distribution | None") -> "Distribution":
         """Return what was added after an earlier copy was made; all of it where there was none."""
@@ -76,7 +78,20 @@ class Distribution:
             return self
         counts = [now - before for now, before in zip(self.counts, earlier.counts, strict=True)]
         powers = self.powers and earlier.powers and self.powers.since(earlier.powers)
-        return Distribution(counts, self.total - earlier.total, self.exemplars, powers)
+        return Distribution(self.bounds, counts, self.total - earlier.total, self.exemplars, powers)
+
+
+class _Series(NamedTuple):
+    """The series that an attempt touches: what it counts in, with an exemplar or without, and its two distributions."""
+
+    shown: tuple[Number, ...]
+    counted: tuple[Number, ...]
+    durations: Distribution
+    ages: Distribution | None
+
+
+_Kind = tuple[object, ...]
+_MOST_KINDS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +128,8 @@ class Aggregate:
         self._numbers: dict[str, dict[Labels, Number]] = {}
         self._distributions: dict[str, dict[Labels, Distribution]] = {}
         self._codes = LabelCap()
+        self._folded = 0
+        self._series: dict[_Kind, _Series] = {}
 
     def add_source(self, source: Source) -> None:
         """Ask `source` for its numbers at each snapshot."""
@@ -142,12 +159,12 @@ class Aggregate:
     def count(self, metric: Metric, labels: Labels, amount: float = 1.0) -> None:
         """Add to a counter."""
         with self._lock:
-            self._count(metric, labels, amount=amount)
+            self._count(metric, labels, amount)
 
     def observe(self, metric: Metric, labels: Labels, value: float) -> None:
         """Add a value to a histogram."""
         with self._lock:
-            self._observe(metric, labels, value)
+            _add(self._distribution(metric, labels), value, None)
 
     def gauge(self, metric: Metric, labels: Labels, value: float) -> None:
         """Set a gauge."""
@@ -171,26 +188,48 @@ class Aggregate:
         )
 
     def _attempt(self, attempt: Attempt) -> None:
-        outcome, state = attempt.outcome, attempt.agent.label
-        exemplar = _exemplar(attempt)
-        status = "none" if attempt.status_code is None else str(attempt.status_code)
-        self._count(
-            catalogue.ATTEMPTS,
-            (attempt.endpoint, outcome, status, self._code(attempt.error_code), state),
-            exemplar,
+        kind = _kind(attempt)
+        series, exemplar = self._series.get(kind) or self._find(attempt, kind), _exemplar(attempt)
+        for number in series.counted:
+            number.value += 1
+        for number in series.shown:
+            number.value += 1
+            number.exemplar = exemplar or number.exemplar
+        _add(series.durations, attempt.duration, exemplar)
+        if series.ages is not None and attempt.agent.age is not None:
+            _add(series.ages, attempt.agent.age, exemplar)
+
+    def _find(self, attempt: Attempt, kind: _Kind) -> _Series:
+        """Find the series of an attempt, and keep them for others of its kind unless something had to be folded."""
+        folded = self._folded
+        outcome, age, state = attempt.outcome, attempt.agent.age, attempt.agent.label
+        series = _Series(
+            tuple(self._shown(attempt, attempt.refusal)),
+            tuple(self._counted(attempt)),
+            self._distribution(catalogue.DURATION, (attempt.endpoint, outcome)),
+            None if age is None else self._distribution(catalogue.AGENT_STATE_AGE, (outcome, state)),
         )
-        self._observe(catalogue.DURATION, (attempt.endpoint, outcome), attempt.duration, exemplar)
-        self._count(catalogue.STATE_JOINS, (attempt.agent.state.certainty, attempt.agent.state.source))
-        if attempt.agent.age is not None:
-            self._observe(catalogue.AGENT_STATE_AGE, (outcome, state), attempt.agent.age, exemplar)
-        if attempt.refusal is not None:
-            for code in attempt.refusal.codes:
-                labels = (self._code(code), attempt.refusal.category, state)
-                self._count(catalogue.ERROR_CODES, labels, exemplar)
+        if folded == self._folded:
+            if len(self._series) >= _MOST_KINDS:
+                self._series.clear()
+            self._series[kind] = series
+        return series
+
+    def _shown(self, attempt: Attempt, refusal: Refusal | None) -> Iterator[Number]:
+        state = attempt.agent.label
+        status = "none" if attempt.status_code is None else str(attempt.status_code)
+        code = self._code(attempt.error_code)
+        yield self._number(catalogue.ATTEMPTS, (attempt.endpoint, attempt.outcome, status, code, state))
+        if refusal is not None:
+            for code in refusal.codes:
+                yield self._number(catalogue.ERROR_CODES, (self._code(code), refusal.category, state))
+
+    def _counted(self, attempt: Attempt) -> Iterator[Number]:
+        yield self._number(catalogue.STATE_JOINS, (attempt.agent.state.certainty, attempt.agent.state.source))
         for finding in attempt.findings:
-            self._count(catalogue.PAYLOAD_FINDINGS, (finding, outcome))
+            yield self._number(catalogue.PAYLOAD_FINDINGS, (finding, attempt.outcome))
         if attempt.suspected_duplicate:
-            self._count(catalogue.SUSPECTED_DUPLICATES, (attempt.endpoint,))
+            yield self._number(catalogue.SUSPECTED_DUPLICATES, (attempt.endpoint,))
 
     def _feed(self, change: FeedChange) -> None:
         is_up = change.state is FeedState.UP
@@ -201,33 +240,31 @@ class Aggregate:
     def _notification(self, taken: NotificationTaken) -> None:
         self._count(catalogue.FEED_EVENTS, (taken.topic,))
         if taken.lag is not None:
-            self._observe(catalogue.FEED_EVENT_LAG, (), taken.lag)
+            _add(self._distribution(catalogue.FEED_EVENT_LAG, ()), taken.lag, None)
 
     def _code(self, code: str) -> str:
         folded, is_overflow = self._codes.fold(code)
         if is_overflow or code == OTHER:
-            self._number(catalogue.LABEL_OVERFLOW, ("error_code",)).value += 1
+            self._count_folded("error_code")
         return folded
 
-    def _count(self, metric: Metric, labels: Labels, exemplar: Exemplar | None = None, amount: float = 1.0) -> None:
-        number = self._number(metric, labels)
-        number.value += amount
-        number.exemplar = exemplar or number.exemplar
+    def _count_folded(self, label: str) -> None:
+        self._folded += 1
+        self._number(catalogue.LABEL_OVERFLOW, (label,)).value += 1
 
-    def _observe(self, metric: Metric, labels: Labels, value: float, exemplar: Exemplar | None = None) -> None:
+    def _count(self, metric: Metric, labels: Labels, amount: float = 1.0) -> None:
+        self._number(metric, labels).value += amount
+
+    def _distribution(self, metric: Metric, labels: Labels) -> Distribution:
         series = self._distributions.setdefault(metric.name, {})
         found = series.get(labels)
         if found is None:
             labels = self._fit(metric, labels, series)
             powers = Powers() if self._is_exponential else None
-            found = series.setdefault(labels, Distribution([0] * (len(metric.buckets) + 1), powers=powers))
-        bucket = bisect_left(metric.buckets, value)
-        found.counts[bucket] += 1
-        found.total += value
-        if found.powers is not None:
-            found.powers.add(value)
-        if exemplar is not None:
-            found.exemplars[bucket] = Exemplar(value, exemplar.trace_id, exemplar.span_id, exemplar.at)
+            found = series.setdefault(
+                labels, Distribution(metric.buckets, [0] * (len(metric.buckets) + 1), powers=powers)
+            )
+        return found
 
     def _number(self, metric: Metric, labels: Labels) -> Number:
         series = self._numbers.setdefault(metric.name, {})
@@ -246,10 +283,38 @@ class Aggregate:
         folded = list(labels)
         for label in metric.folds:
             folded[metric.labels.index(label)] = OTHER
-            self._number(catalogue.LABEL_OVERFLOW, (label,)).value += 1
+            self._count_folded(label)
             if (candidate := tuple(folded)) in series or len(series) < metric.max_series:
                 return candidate
         return tuple(folded)
+
+
+def _kind(attempt: Attempt) -> _Kind:
+    """Return all that says which series an attempt touches."""
+    agent, refusal = attempt.agent, attempt.refusal
+    return (
+        attempt.endpoint,
+        attempt.outcome,
+        attempt.status_code,
+        refusal and refusal.codes,
+        refusal and refusal.category,
+        agent.label,
+        agent.state.certainty,
+        agent.state.source,
+        agent.age is None,
+        attempt.findings,
+        attempt.suspected_duplicate,
+    )
+
+
+def _add(distribution: Distribution, value: float, exemplar: Exemplar | None) -> None:
+    bucket = bisect_left(distribution.bounds, value)
+    distribution.counts[bucket] += 1
+    distribution.total += value
+    if distribution.powers is not None:
+        distribution.powers.add(value)
+    if exemplar is not None:
+        distribution.exemplars[bucket] = Exemplar(value, exemplar.trace_id, exemplar.span_id, exemplar.at)
 
 
 def _exemplar(attempt: Attempt) -> Exemplar | None:
