@@ -7,12 +7,11 @@ from threading import current_thread
 from typing import Final
 
 import httpx
-import pytest
 
 from call_initiation.client import doors
 from call_initiation.endpoints import match
 from call_initiation.events import AgentState, Attempt, Event, LateChange, Ledger, Sink
-from call_initiation.observation import Body, Observation
+from call_initiation.observation import Observation
 from call_initiation.recorder import Recorder, StateUpdate
 from samples import ACCEPTED
 
@@ -78,13 +77,14 @@ class Bench:
         if self.is_untidy:
             raise OSError("untidy")
 
-    def call(self, finished: float = 0.0, status: int = 202, body: Body | None = None) -> Observation:
-        """Return a call that ended at `finished`."""
+    def call(self, finished: float = 0.0, status: int = 202, *, is_read: bool = True) -> Observation:
+        """Return a call that ended at `finished`, and whose answer was read by then or is yet to be read."""
         endpoint = match("POST", b"/api/v2/conversations/calls")
         assert endpoint is not None
         request = httpx.Request("POST", "https://api.example.com/api/v2/conversations/calls")
         observation = Observation(endpoint, request, doors("httpx").sync, None, self.recorder)
-        observation.finished, observation.status_code, observation.body = finished, status, body
+        observation.finished, observation.status_code, observation.is_open = finished, status, not is_read
+        observation.kept = bytearray() if status >= 400 else None
         return observation
 
     def submit(self, finished: float = 0.0) -> None:
@@ -98,11 +98,6 @@ class Bench:
     def updates(self) -> Ledger:
         """Return the accounts of updates, and hold them to the law."""
         return lawful(self.recorder.ledgers()["updates"])
-
-
-def reading() -> Body:
-    """Return a body that is being read."""
-    return Body(pytest.fail, keeps=True)
 
 
 def lawful(ledger: Ledger) -> Ledger:

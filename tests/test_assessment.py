@@ -52,7 +52,8 @@ class Watch:
         """Observe every request."""
         endpoint = match(request.method, request.url.raw_path)
         assert endpoint is not None
-        return streams.observation(request.stream)(endpoint, request, streams, None, self)
+        kind = streams.of_bytes if isinstance(request.stream, streams.byte_stream) else streams.of_stream
+        return kind(endpoint, request, streams, None, self)
 
     def submit(self, observation: Observation) -> None:
         """Keep it."""
@@ -156,7 +157,7 @@ def test_the_port_is_the_schemes_own_where_the_url_names_none() -> None:
     watch = Watch()
     observation = watch.call(lambda _: httpx.Response(202))
     for url, port in [("http://h/x", 80), ("https://h/x", 443), ("http://h:81/x", 81), ("unix://h/x", 0)]:
-        observation.url = httpx.URL(url)
+        observation.request.url = httpx.URL(url)
         assert port == watch.assessor.assess(observation).server_port
 
 
@@ -306,9 +307,8 @@ def test_a_fault_in_one_step_takes_nothing_else_away() -> None:
     observation = watch.call(lambda _: httpx.Response(400, content=body), path)
     watch.assessor.agents = Broken()
     watch.assessor.duplicates = Broken()
-    observation.headers = [Broken()]
+    observation._secrets = [Broken()]
     observation.response_headers = Broken()
-    observation.body.is_decoded = False
     attempt = watch.assessor.assess(observation)
     assert ["mask", "join", "parse", "duplicates"] == watch.faults
     assert (Outcome.REJECTED, 400, Refusal(), NO_AGENT) == (
@@ -323,7 +323,8 @@ def test_a_payload_that_breaks_its_reader_is_unreadable() -> None:
     """Its reader never fails on bytes; should it ever, the call goes on without it."""
     watch = Watch()
     observation = watch.call(lambda _: httpx.Response(202))
-    observation.content = Broken()
+    observation.request = httpx.Request("POST", "https://api.example.com")
+    observation.request._content = Broken()
     attempt = watch.assessor.assess(observation)
     assert (["payload"], PayloadShape.UNREADABLE) == (watch.faults, attempt.payload_shape)
     assert (Outcome.ACCEPTED, None) == (attempt.outcome, attempt.refusal)

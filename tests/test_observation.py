@@ -1,8 +1,11 @@
 """What `observation` promises: it notes what passes, bounded; it waits for nothing; its faults are never the call's."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -14,7 +17,7 @@ from call_initiation.client import doors
 from call_initiation.endpoints import CALLS, Endpoint
 from call_initiation.events import BodyState, Outcome, SpanIds, TransportFailure
 from call_initiation.failures import Failure
-from call_initiation.observation import KEPT_BODY, Body, Observation, Streams
+from call_initiation.observation import KEPT_BODY, Observation, Streams
 from call_initiation.tracing import OpenSpan, Tracing
 
 
@@ -34,16 +37,10 @@ class Kept:
         self.faults.append(stage)
 
 
-def body(*, keeps: bool = True) -> tuple[Body, Kept]:
-    """Return a body that nothing has passed of yet."""
-    kept = Kept()
-    return Body(kept.fault, keeps=keeps), kept
-
-
 def streams(**changed: Any) -> Streams:
     """Return the streams of a transport whose reading can be trusted."""
     made = doors("httpx").sync(httpx.HTTPTransport(), None)._parts.streams
-    return Streams(**{"observation": made.observation, "body": made.body, "are_sent": True, **changed})
+    return replace(made, **{"are_sent": True, **changed})
 
 
 def request(**options: Any) -> httpx.Request:
@@ -55,7 +52,8 @@ def request(**options: Any) -> httpx.Request:
 def observe(kept: Kept, tracing: Any = None, asked: Any = None, made: Streams | None = None) -> Iterator[Observation]:
     """Yield the observation of a call that starts now, and that fails as the block does."""
     asked, made = asked or request(), made or streams()
-    observation = made.observation(asked.stream)(Endpoint(CALLS), asked, made, tracing, kept)
+    kind = made.of_bytes if isinstance(asked.stream, made.byte_stream) else made.of_stream
+    observation = kind(Endpoint(CALLS), asked, made, tracing, kept)
     try:
         yield observation
     except BaseException as error:
@@ -66,109 +64,147 @@ def observe(kept: Kept, tracing: Any = None, asked: Any = None, made: Streams | 
 # -- bodies -----------------------------------------------------------------------------------------------------------
 
 
-def through(passing: Body, pieces: list[bytes], *, is_async: bool) -> list[bytes]:
-    """Read pieces through a body."""
-    if not is_async:
-        return list(passing.read(iter(pieces)))
+class Pieces(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """An answer's stream of some pieces, which may break off after them."""
 
-    async def stream() -> AsyncIterator[bytes]:
-        for piece in pieces:
+    def __init__(self, *pieces: Any, error: Exception | None = None) -> None:
+        self._pieces, self._error = pieces, error
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the pieces."""
+        yield from self._pieces
+        if self._error is not None:
+            raise self._error
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        """Yield the pieces."""
+        for piece in self:
             yield piece
 
-    async def drain() -> list[bytes]:
-        return [piece async for piece in passing.aread(stream())]
+
+def answered(stream: Pieces, status: int = 400, *, is_async: bool = False) -> tuple[Observation, Any, Kept]:
+    """Return the observation of a call with an answer that is yet to be read, what is read, and what was kept."""
+    kept = Kept()
+    transport = httpx.AsyncHTTPTransport() if is_async else httpx.HTTPTransport()
+    made = (doors("httpx").asynchronous if is_async else doors("httpx").sync)(transport, None)._parts.streams
+    with observe(kept, made=made) as observation:
+        answer = observation.answered(httpx.Response(status, stream=stream))
+    return observation, answer.stream, kept
+
+
+def through(stream: Any, *, is_async: bool) -> list[Any]:
+    """Read a stream to its end."""
+    if not is_async:
+        return list(stream)
+
+    async def drain() -> list[Any]:
+        return [piece async for piece in stream]
 
     return asyncio.run(drain())
 
 
-@given(pieces=st.lists(st.binary(max_size=40_000), max_size=6), is_async=st.booleans(), keeps=st.booleans())
-def test_whatever_passes_passes_unchanged(pieces: list[bytes], is_async: bool, keeps: bool) -> None:  # noqa: FBT001 - hypothesis's
-    """The reader gets the very pieces; what is kept is their beginning, and never more than the cap."""
-    passing, kept = body(keeps=keeps)
-    got = through(passing, pieces, is_async=is_async)
+@given(
+    pieces=st.lists(st.binary(max_size=40_000), max_size=6), is_async=st.booleans(), status=st.sampled_from([202, 400])
+)
+def test_whatever_passes_passes_unchanged(pieces: list[bytes], is_async: bool, status: int) -> None:  # noqa: FBT001 - hypothesis's
+    """The reader gets the very pieces; what is kept is an error's beginning, and never more than the cap."""
+    observation, stream, kept = answered(Pieces(*pieces), status, is_async=is_async)
+    assert (BodyState.UNREAD, True) == (observation.body, observation.is_open)
+    got = through(stream, is_async=is_async)
     whole = b"".join(pieces)
     assert all(a is b for a, b in zip(pieces, got, strict=True))
-    assert (whole[:KEPT_BODY] if keeps else b"") == passing.content()
-    assert len(whole) == passing.size
-    assert (BodyState.OVERSIZED if len(whole) > KEPT_BODY else BodyState.WHOLE) == passing.state
-    assert (False, []) == (passing.is_open, kept.faults)
+    assert (whole[:KEPT_BODY] if status == 400 else None) == observation.kept
+    assert len(whole) == observation.size
+    assert (BodyState.OVERSIZED if len(whole) > KEPT_BODY else BodyState.WHOLE) == observation.body
+    assert (False, []) == (observation.is_open, kept.faults)
 
 
 def test_the_cap() -> None:
     """Of an error's body, 64 KiB are kept."""
-    passing, _ = body()
-    through(passing, [b"x" * 65_535, b"yz"], is_async=False)
-    assert (65_536, b"xy", BodyState.OVERSIZED) == (len(passing.content()), passing.content()[-2:], passing.state)
+    observation, stream, _ = answered(Pieces(b"x" * 65_535, b"yz"))
+    through(stream, is_async=False)
+    kept = bytes(observation.kept or b"")
+    assert (65_536, b"xy", BodyState.OVERSIZED) == (len(kept), kept[-2:], observation.body)
 
 
 def test_a_piece_that_its_sender_changes_later_was_kept_as_it_was() -> None:
     """A stream may use one buffer again and again."""
-    passing, _ = body()
     buffer = bytearray(b"first")
-    pieces = passing.read(iter([buffer, buffer]))  # type: ignore[list-item]
+    observation, stream, _ = answered(Pieces(buffer, buffer))
+    pieces = iter(stream)
     next(pieces)
     buffer[:] = b"later"
     assert [b"later"] == list(pieces)
-    assert b"firstlater" == passing.content()
+    assert b"firstlater" == observation.kept
 
 
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_body_that_breaks_off(is_async: bool) -> None:  # noqa: FBT001 - a parameter of pytest's
     """The reader's exception is the stream's own, and what came before is kept."""
     error = httpx.ReadError("torn")
-    passing, _ = body()
-
-    def stream() -> Iterator[bytes]:
-        yield b"half"
-        raise error
-
-    async def async_stream() -> AsyncIterator[bytes]:
-        yield b"half"
-        raise error
-
-    async def drain() -> None:
-        async for _ in passing.aread(async_stream()):
-            pass
-
+    observation, stream, _ = answered(Pieces(b"half", error=error), is_async=is_async)
     with pytest.raises(httpx.ReadError) as caught:
-        asyncio.run(drain()) if is_async else list(passing.read(stream()))
+        through(stream, is_async=is_async)
     assert error is caught.value
-    assert (BodyState.TRUNCATED, False, b"half") == (passing.state, passing.is_open, passing.content())
+    assert (BodyState.TRUNCATED, False, b"half") == (observation.body, observation.is_open, observation.kept)
 
 
 def test_a_body_that_its_reader_drops() -> None:
     """Nobody read it to its end, and it is closed once that is said."""
-    passing, _ = body()
-    pieces = passing.read(iter([b"one", b"two"]))
+    observation, stream, _ = answered(Pieces(b"one", b"two"))
+    pieces = iter(stream)
     next(pieces)
     pieces.close()
-    assert (BodyState.UNREAD, True) == (passing.state, passing.is_open)
-    passing.is_open = False
-    assert not passing.is_open
+    assert (BodyState.UNREAD, True) == (observation.body, observation.is_open)
+    stream.close()
+    assert not observation.is_open
+
+
+def test_an_answer_lets_go_of_its_stream() -> None:
+    """What the recorder still holds mustn't keep a connection, however long it waits."""
+    own = Pieces(b"{}")
+    observation, stream, _ = answered(own)
+    reference = weakref.ref(own)
+    del own, stream
+    gc.collect()
+    assert reference() is None
+    assert BodyState.UNREAD is observation.body
 
 
 def test_a_body_that_was_read_before_it_came() -> None:
     """Its content is taken at once, and is known to be decoded."""
-    passing, _ = body()
-    told: list[BodyState] = []
-    passing.at_end = lambda: told.append(passing.state)
-    passing.fill(b"{}")
-    assert (b"{}", True, BodyState.WHOLE) == (passing.content(), passing.is_decoded, passing.state)
-    assert [BodyState.WHOLE] == told
+    with observe(Kept()) as observation:
+        observation.answered(httpx.Response(400, content=b"{}"))
+    assert (b"{}", True, BodyState.WHOLE, False) == (
+        observation.kept,
+        observation.is_decoded,
+        observation.body,
+        observation.is_open,
+    )
 
 
 def test_a_piece_that_cannot_be_kept_is_our_fault_alone() -> None:
     """The reader gets even what has no length; the fault is counted."""
-    passing, kept = body()
-    assert [7] == list(passing.read(iter([7])))  # type: ignore[list-item]
+    _, stream, kept = answered(Pieces(7))
+    assert [7] == list(stream)
     assert ["observe"] == kept.faults
+
+
+@pytest.mark.parametrize("status", [401, 403, 407])
+def test_credentials_are_those_that_were_sent(status: int) -> None:
+    """A client's `auth` puts others into the same request and sends it again."""
+    asked = request(headers={"Authorization": "Bearer old"})
+    with observe(Kept(), asked=asked) as observation:
+        observation.answered(httpx.Response(status))
+    asked.headers["Authorization"] = "Bearer new"
+    assert [(b"Authorization", b"Bearer old")] == observation.secrets()
 
 
 # -- observations -----------------------------------------------------------------------------------------------------
 
 
 def test_an_answered_call() -> None:
-    """What is noted is there once the call is left; the request is as it was, and is let go of."""
+    """What is noted is there once the call is left; the request is as it was."""
     kept, told = Kept(), {"agent_id": "9"}
     asked = request(headers={"Authorization": "Bearer t"}, extensions={"call_initiation": told})
     stream = asked.stream
@@ -180,10 +216,9 @@ def test_an_answered_call() -> None:
         assert answer is observation.answered(answer)
     assert stream is asked.stream
     assert [observation] == kept.taken
-    assert (400, b"{}", told) == (observation.status_code, observation.content, observation.extension)
-    assert (b"Authorization", b"Bearer t") in observation.headers
+    assert (400, b"{}", told) == (observation.status_code, observation.content(), observation.extension())
+    assert [(b"Authorization", b"Bearer t")] == observation.secrets()
     assert observation.started_ns < observation.sent_ns < observation.started_ns + observation.duration * 1e9
-    assert observation._request is None
 
 
 def test_a_failed_call() -> None:
@@ -264,7 +299,7 @@ def test_a_stream_that_the_transport_put_there_stays() -> None:
         left = asked.stream
         observation.answered(httpx.Response(202))
     assert left is asked.stream
-    assert observation.content is None
+    assert isinstance(left, httpx.ByteStream)
 
 
 # -- faults of our own -------------------------------------------------------------------------------------------------
@@ -316,7 +351,7 @@ def a_fault_in(step: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Kept, Begin]
     if step == "judge":
         monkeypatch.setattr("call_initiation.observation.failure_of", Failing())
     broken: dict[str, Begin] = {
-        "body": lambda kept, asked: observe(kept, asked=asked, made=streams(body=Failing())),
+        "body": lambda kept, asked: observe(kept, asked=asked, made=streams(answer=Failing())),
         "span": lambda kept, asked: observe(kept, Failing(), asked),
         "leave": lambda kept, asked: observe(kept, LeavingFails(), asked),
     }
@@ -381,4 +416,4 @@ def test_a_read_answer_that_cannot_be_had_again() -> None:
     assert [b"{}"] == list(answer.iter_raw())
     with observe(kept) as observation:
         observation.answered(answer)
-    assert (BodyState.UNREAD, []) == (observation.body.state, kept.faults)
+    assert (BodyState.UNREAD, []) == (observation.body, kept.faults)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from call_initiation.events import Attempt, Event, LateChange, Ledger
-from call_initiation.observation import Body, Observation
+from call_initiation.observation import Observation
 from call_initiation.recorder import LONG_SLICE, PATIENCE, REST, SLICE, StateUpdate, Suspension, slice_and_rest
-from recording import SETTLE, SOON, UPDATE, Bench, broken, half_broken, reading
+from recording import SETTLE, SOON, UPDATE, Bench, broken, half_broken
 from samples import ACCEPTED
 
 # -- settling -----------------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def test_everything_is_recorded_when_asked_for() -> None:
     """Settled or not, read or not."""
     bench = Bench().by_hand()
     bench.submit(finished=100.0)
-    bench.recorder.submit(bench.call(100.0, 400, reading()))
+    bench.recorder.submit(bench.call(100.0, 400, is_read=False))
     bench.recorder.turn(100.0, everything=True)
     assert Ledger(recorded=2, exported=2) == bench.attempts()
 
@@ -94,12 +94,12 @@ def test_an_error_whose_body_is_being_read_waits_and_holds_up_nobody() -> None:
     """The next call is recorded in its time; the error when its reader is done."""
     seen: list[int | None] = []
     bench = Bench(assess=lambda observation: seen.append(observation.status_code) or ACCEPTED).by_hand()
-    body = reading()
-    bench.recorder.submit(bench.call(0.0, 400, body))
+    unread = bench.call(0.0, 400, is_read=False)
+    bench.recorder.submit(unread)
     bench.submit(0.0)
     bench.recorder.turn(SETTLE)
     assert ([202], Ledger(recorded=2, exported=1, pending=1)) == (seen, bench.attempts())
-    body.is_open = False
+    unread.is_open = False
     bench.recorder.turn(SETTLE + 0.1)
     assert ([202, 400], Ledger(recorded=2, exported=2)) == (seen, bench.attempts())
 
@@ -107,7 +107,7 @@ def test_an_error_whose_body_is_being_read_waits_and_holds_up_nobody() -> None:
 def test_a_body_that_is_never_read_is_waited_for_only_so_long() -> None:
     """Then it is recorded as it is."""
     bench = Bench().by_hand()
-    bench.recorder.submit(bench.call(0.0, 400, reading()))
+    bench.recorder.submit(bench.call(0.0, 400, is_read=False))
     bench.recorder.turn(PATIENCE - 0.01)
     assert 1 == bench.attempts().pending
     bench.recorder.turn(PATIENCE)
@@ -118,7 +118,7 @@ def test_a_body_that_is_never_read_is_waited_for_only_so_long() -> None:
 def test_only_an_errors_body_is_waited_for(status: int) -> None:
     """Of other answers nothing is kept, so there is nothing to wait for."""
     bench = Bench().by_hand()
-    bench.recorder.submit(bench.call(0.0, status, reading()))
+    bench.recorder.submit(bench.call(0.0, status, is_read=False))
     bench.recorder.turn(SETTLE)
     assert Ledger(recorded=1, exported=1) == bench.attempts()
 
@@ -140,7 +140,7 @@ def test_errors_that_wait_for_their_readers_take_room_too() -> None:
     """Each holds a copy of a body: an outage must not fill the memory."""
     bench = Bench(capacity=2).by_hand()
     for _ in range(4):
-        bench.recorder.submit(bench.call(0.0, 503, reading()))
+        bench.recorder.submit(bench.call(0.0, 503, is_read=False))
         bench.recorder.turn(SETTLE)
     assert Ledger(recorded=4, pending=2, dropped={"queue_full": 2}) == bench.attempts()
 
@@ -287,13 +287,13 @@ def test_work_longer_than_a_slice_gives_way() -> None:
 def test_being_closed_in_the_middle_of_a_turn_is_no_fault() -> None:
     """The call in hand is recorded, the others are dropped; nothing is counted twice."""
     bench = Bench().by_hand()
-    bodies = [reading(), reading()]
-    for body in bodies:
-        bench.recorder.submit(bench.call(0.0, 400, body))
+    unread = [bench.call(0.0, 400, is_read=False) for _ in range(2)]
+    for call in unread:
+        bench.recorder.submit(call)
     bench.recorder.turn(SETTLE)
     bench.submit()
-    for body in bodies:
-        body.is_open = False
+    for call in unread:
+        call.is_open = False
     bench.assess = lambda _: bench.recorder.close(0.0) or ACCEPTED
     bench.recorder.turn(SETTLE)
     assert Ledger(recorded=3, exported=1, dropped={"shutdown": 2}) == bench.attempts()
@@ -310,7 +310,7 @@ class Accounts(RuleBasedStateMachine):
         super().__init__()
         self.bench = Bench(capacity=4).by_hand()
         self.now = 0.0
-        self.open: list[Body] = []
+        self.open: list[Observation] = []
         self.calls = self.told = self.faults = 0
         self.before = 0
         self.is_closed = False
@@ -318,10 +318,9 @@ class Accounts(RuleBasedStateMachine):
     @rule(status=st.sampled_from([202, 400, 503]), is_open=st.booleans())
     def submit(self, status: int, *, is_open: bool) -> None:
         """A call ends; its body may still be read."""
-        body = reading()
-        body.is_open = is_open
-        self.open.append(body)
-        self.bench.recorder.submit(self.bench.call(self.now, status, body))
+        call = self.bench.call(self.now, status, is_read=not is_open)
+        self.open.append(call)
+        self.bench.recorder.submit(call)
         self.calls += 1
 
     @rule()

@@ -34,7 +34,6 @@ _NO_MASK: Final = Mask()
 _UNPARSED: Final = Refusal()
 _NO_PAYLOAD: Final = Payload(PayloadShape.UNREADABLE, None, (), ())
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_SECRET_HEADERS: Final = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
 _BY_STATUS: Final = {
     401: Outcome.UNAUTHORIZED,
     403: Outcome.UNAUTHORIZED,
@@ -79,7 +78,7 @@ class Assessor:
 
     def assess(self, observation: Observation) -> Attempt:
         """Say what the call was."""
-        payload = self._guarded("payload", _NO_PAYLOAD, endpoints.payload, observation.content)
+        payload = self._guarded("payload", _NO_PAYLOAD, _payload, observation)
         mask = self._guarded("mask", _NO_MASK, _mask, observation, payload)
         sent = (self.offset_ns + (observation.sent_ns or observation.started_ns)) / 1e9
         agent = self._guarded("join", NO_AGENT, self._agent, observation, payload, mask, sent)
@@ -108,7 +107,7 @@ class Assessor:
 
 def glance(observation: Observation) -> Attempt:
     """Say what is known of a call that still runs, on whichever thread: no history is asked."""
-    payload = endpoints.payload(observation.content)
+    payload = _payload(observation)
     mask = _mask(observation, payload)
     agent = _agent(_who(observation, payload), mask, observation.started_at / 1e9, _no_history)
     return _attempt(observation, payload, agent, _refusal(observation, mask), is_repeated=False)
@@ -117,7 +116,7 @@ def glance(observation: Observation) -> Attempt:
 def _attempt(
     observation: Observation, payload: Payload, agent: AgentAtSend, refusal: Refusal | None, *, is_repeated: bool
 ) -> Attempt:
-    url, span, failure = observation.url, observation.span, observation.failure
+    url, span, failure = observation.request.url, observation.span, observation.failure
     status = observation.status_code
     outcome = failure.outcome if failure else outcome_of(status or 0)
     return Attempt(
@@ -131,7 +130,7 @@ def _attempt(
         status_code=status,
         error_type=failure.kind if failure else None if outcome is Outcome.ACCEPTED else str(status),
         refusal=refusal,
-        body=observation.body.state if observation.body else None,
+        body=observation.body,
         agent=agent,
         payload_shape=payload.shape,
         suspected_duplicate=is_repeated,
@@ -144,7 +143,7 @@ _Who = tuple[str | None, AgentIdSource, AgentState | None]
 
 
 def _who(observation: Observation, payload: Payload, token_user: str | None = None) -> _Who:
-    told_id, told_state = endpoints.told(observation.extension)
+    told_id, told_state = endpoints.told(observation.extension())
     return *endpoints.agent(observation.endpoint, told_id, token_user, payload), told_state
 
 
@@ -171,9 +170,13 @@ def _no_history(agent_id: str, at: float) -> tuple[AgentState, float | None]:  #
     return UNKNOWN_STATE, None
 
 
+def _payload(observation: Observation) -> Payload:
+    return endpoints.payload(observation.content())
+
+
 def _mask(observation: Observation, payload: Payload) -> Mask:
-    values = [value.decode("latin-1") for name, value in observation.headers if name.lower() in _SECRET_HEADERS]
-    return Mask([secret for value in values for secret in _secrets(value)], payload.numbers)
+    secrets = [secret for _, value in observation.secrets() for secret in _secrets(value.decode("latin-1"))]
+    return Mask(secrets, payload.numbers)
 
 
 def _secrets(value: str) -> Iterator[str]:
@@ -201,15 +204,24 @@ def _unparsed(observation: Observation) -> Refusal | None:
 
 
 def _refusal(observation: Observation, mask: Mask) -> Refusal | None:
-    body, status, headers = observation.body, observation.status_code, observation.response_headers
-    if body is None or status is None or outcome_of(status) is Outcome.ACCEPTED:
+    status, body = observation.status_code, observation.body
+    if status is None or body is None or outcome_of(status) is Outcome.ACCEPTED:
         return None
-    encoding = "" if body.is_decoded else headers.get("content-encoding", "")
-    content = decoding.decode(body.content(), encoding) if body.size else None
+    headers = {name.lower(): value for name, value in observation.response_headers.raw}
+    correlation_id = headers.get(b"inin-correlation-id")
     return responses.parse(
-        content,
+        _answer(observation, is_encoded=b"content-encoding" in headers),
         status=status,
-        header_correlation_id=headers.get("inin-correlation-id"),
-        state=body.state,
+        header_correlation_id=correlation_id and correlation_id.decode("latin-1"),
+        state=body,
         mask=mask,
     )
+
+
+def _answer(observation: Observation, *, is_encoded: bool) -> bytes | None:
+    """Return what was kept of an answer's body, decoded."""
+    if not observation.kept:
+        return None
+    if observation.is_decoded or not is_encoded:
+        return decoding.decode(bytes(observation.kept), "")
+    return decoding.decode(bytes(observation.kept), observation.response_headers["content-encoding"])

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 
 from call_initiation.errors import InstrumentError
-from call_initiation.observation import Body, Observation, Streams
+from call_initiation.observation import Observation, Streams
 
 if TYPE_CHECKING:
     import httpx
@@ -111,44 +111,55 @@ def doors(library: str) -> Doors:  # noqa: C901 - small classes, which need the 
         async def aclose(self) -> None:
             await self.stream.aclose()
 
-    class BodyStream(module.SyncByteStream):  # type: ignore[misc, name-defined]
-        """Stands in for an answer's stream, and is let go of with it; what it tells the body stays."""
+    class AnswerStream(module.SyncByteStream):  # type: ignore[misc, name-defined]
+        """Stands in for an answer's stream, and is let go of with it; what it tells the observation stays."""
 
-        def __init__(self, stream: Any, body: Body) -> None:
-            self._stream, self._body = stream, body
+        def __init__(self, stream: Any, observation: Observation) -> None:
+            self._stream, self._observation = stream, observation
 
         def __iter__(self) -> Any:
-            return self._body.read(self._stream)
+            observation = self._observation
+            try:
+                for chunk in self._stream:
+                    observation.passed(chunk)
+                    yield chunk
+            except Exception:
+                observation.broken_off()
+                raise
+            observation.read()
 
         def close(self) -> None:
-            self._body.is_open = False
+            self._observation.is_open = False
             self._stream.close()
 
-    class AsyncBodyStream(module.AsyncByteStream):  # type: ignore[misc, name-defined]
-        """Stands in for an answer's stream, and is let go of with it; what it tells the body stays."""
+    class AsyncAnswerStream(module.AsyncByteStream):  # type: ignore[misc, name-defined]
+        """Stands in for an answer's stream, and is let go of with it; what it tells the observation stays."""
 
-        def __init__(self, stream: Any, body: Body) -> None:
-            self._stream, self._body = stream, body
+        def __init__(self, stream: Any, observation: Observation) -> None:
+            self._stream, self._observation = stream, observation
 
-        def __aiter__(self) -> Any:
-            return self._body.aread(self._stream)
+        async def __aiter__(self) -> Any:
+            observation = self._observation
+            try:
+                async for chunk in self._stream:
+                    observation.passed(chunk)
+                    yield chunk
+            except Exception:
+                observation.broken_off()
+                raise
+            observation.read()
 
         async def aclose(self) -> None:
-            self._body.is_open = False
+            self._observation.is_open = False
             await self._stream.aclose()
-
-    def observation(stream: Any) -> type[Observation]:
-        return BytesObservation if isinstance(stream, module.ByteStream) else StreamObservation
-
-    def async_observation(stream: Any) -> type[Observation]:
-        return BytesObservation if isinstance(stream, module.ByteStream) else AsyncStreamObservation
 
     class ObservedTransport(Wrapper, module.BaseTransport):  # type: ignore[misc, name-defined]
         """Wraps a sync transport: calls are observed, all else passes untouched."""
 
         def __init__(self, inner: Any, exporter: Observer) -> None:
             are_sent = _reads_streams(inner, module.HTTPTransport)
-            super().__init__(inner, exporter, Streams(observation, BodyStream, are_sent))
+            streams = Streams(module.ByteStream, BytesObservation, StreamObservation, AnswerStream, are_sent)
+            super().__init__(inner, exporter, streams)
 
         def handle_request(self, request: Any) -> Any:
             inner, exporter, streams = self._parts
@@ -182,7 +193,8 @@ def doors(library: str) -> Doors:  # noqa: C901 - small classes, which need the 
 
         def __init__(self, inner: Any, exporter: Observer) -> None:
             are_sent = _reads_streams(inner, module.AsyncHTTPTransport)
-            super().__init__(inner, exporter, Streams(async_observation, AsyncBodyStream, are_sent))
+            streams = Streams(module.ByteStream, BytesObservation, AsyncStreamObservation, AsyncAnswerStream, are_sent)
+            super().__init__(inner, exporter, streams)
 
         async def handle_async_request(self, request: Any) -> Any:
             inner, exporter, streams = self._parts

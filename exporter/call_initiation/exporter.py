@@ -305,7 +305,7 @@ class Exporter:
             endpoint = endpoints.match(request.method, request.url.raw_path)
             if endpoint is None:
                 return None
-            kind = streams.observation(request.stream)
+            kind = streams.of_bytes if isinstance(request.stream, streams.byte_stream) else streams.of_stream
             return kind(endpoint, request, streams, self._tracing, self._recorder)
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
             self._recorder.fault("observe")

@@ -81,7 +81,7 @@ class TokenUsers:
     def notice(self, observation: Observation) -> None:
         """See to it that the user of a call's token is known soon; a token is asked about once."""
         token = _token(observation)
-        if token is None or _origin(observation.url) != self._origin:
+        if token is None or _origin(observation.request.url) != self._origin:
             return
         digest = self._hashes.digest(token)
         if digest in self._users:
@@ -110,7 +110,7 @@ class Callers:
 
     def notice(self, observation: Observation) -> None:
         """Note who places a call."""
-        said, _ = endpoints.told(observation.extension)
+        said, _ = endpoints.told(observation.extension())
         if observation.endpoint.user_id is None and said is None and self._tokens is not None:
             self._tokens.notice(observation)
         if self._seen is not None:
@@ -120,11 +120,11 @@ class Callers:
 
 
 def _in_body(observation: Observation) -> str | None:
-    return endpoints.payload(observation.content).agent_id
+    return endpoints.payload(observation.content()).agent_id
 
 
 def _token(observation: Observation) -> str | None:
-    for name, value in observation.headers:
+    for name, value in observation.secrets():
         scheme, _, token = value.decode("latin-1").partition(" ")
         if name.lower() == b"authorization" and scheme.lower() == "bearer" and token.strip():
             return token.strip()

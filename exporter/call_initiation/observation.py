@@ -1,11 +1,11 @@
 """What is noted of one call while it runs: on the caller's own path, so as little as can be.
 
 Laws: nothing here waits, nothing here raises into the call, and the caller gets what it would have got. What can be
-worked out later (the agent, the codes, the state) is left to the recorder's thread: references are kept until then,
+worked out later (the agent, the codes, the state) is left to the recorder's thread: the request is kept until then,
 and let go of there.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic, perf_counter_ns, time_ns
 from typing import Any, Final, Protocol
@@ -19,82 +19,10 @@ KEPT_BODY: Final = 65_536
 """How many wire bytes of an error's body are kept."""
 
 _FIRST_ERROR: Final = 400
+_NEW_CREDENTIALS: Final = frozenset({401, 403, 407})
+"""Answers after which a client's `auth` may put other credentials into the same request, and send it again."""
+_SECRET_HEADERS: Final = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
 _UNJUDGED: Final = Failure(Outcome.AMBIGUOUS, TransportFailure.OTHER)
-
-
-class Body:
-    """What the caller has read of an answer's body: how far it came and, of an error's, a bounded copy.
-
-    Attributes:
-        chunks: What was kept.
-        size: How many bytes have passed.
-        state: How far it came.
-        is_open: Whether more may follow.
-        is_decoded: What was kept is content; else it is what came over the wire, still encoded.
-        at_end: Called once the body has been read to its end; must not raise.
-    """
-
-    size = 0
-    state = BodyState.UNREAD
-    is_open = True
-    is_decoded = False
-    at_end: Callable[[], None] | None = None
-
-    def __init__(self, fault: Callable[[str], None], *, keeps: bool) -> None:
-        self._fault = fault
-        self._keeps = keeps
-        self.chunks: list[bytes] = []
-
-    def fill(self, content: bytes) -> None:
-        """Take the content of an answer that was read before it came to us, as `httpx.MockTransport`'s are."""
-        self.is_decoded = True
-        self._take(content)
-        self._end()
-
-    def read(self, stream: Iterable[bytes]) -> Iterator[bytes]:
-        """Pass a body on chunk by chunk, noting each."""
-        try:
-            for chunk in stream:
-                self._take(chunk)
-                yield chunk
-        except Exception:
-            self._break_off()
-            raise
-        self._end()
-
-    async def aread(self, stream: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-        """Pass a body on chunk by chunk, noting each."""
-        try:
-            async for chunk in stream:
-                self._take(chunk)
-                yield chunk
-        except Exception:
-            self._break_off()
-            raise
-        self._end()
-
-    def content(self) -> bytes:
-        """Return what was kept."""
-        return b"".join(self.chunks)
-
-    def _take(self, chunk: bytes) -> None:
-        try:
-            room = KEPT_BODY - self.size
-            self.size += len(chunk)
-            if self._keeps and room > 0:
-                self.chunks.append(bytes(chunk[:room]))
-        except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
-            self._fault("observe")
-
-    def _end(self) -> None:
-        self.state = BodyState.OVERSIZED if self.size > KEPT_BODY else BodyState.WHOLE
-        self.is_open = False
-        if self.at_end is not None:
-            self.at_end()
-
-    def _break_off(self) -> None:
-        self.state = BodyState.TRUNCATED
-        self.is_open = False
 
 
 class Recording(Protocol):
@@ -112,30 +40,32 @@ class Streams:
     """The streams that stand in for a client's own; each httpx asserts on stream classes of its own.
 
     Attributes:
-        observation: Returns the kind of `Observation` that can stand in for a request's stream.
-        body: Takes an answer's stream and its `Body`; returns a stream that tells the body what passes.
+        byte_stream: The class of a request's stream that holds the whole body.
+        of_bytes: The kind of `Observation` that can stand in for such a stream.
+        of_stream: The kind that can stand in for any other one.
+        answer: Takes an answer's stream and its `Observation`; returns a stream that tells it what passes.
         are_sent: Whether the transport is known to read a request's body from its stream. Some (httpx-aiohttp's, a
             mock's) take it from the request instead: then a stream that wasn't read doesn't mean that nothing was sent.
     """
 
-    observation: "Callable[[Any], type[Observation]]"
-    body: Callable[[Any, Body], Any]
+    byte_stream: type[Any]
+    of_bytes: "type[Observation]"
+    of_stream: "type[Observation]"
+    answer: "Callable[[Any, Observation], Any]"
     are_sent: bool
 
 
 class Observation:
-    """One call start, from the moment that the transport is asked until its answer or its failure.
+    """One call start, from the moment that the transport is asked until its answer has been read, or its failure.
 
     It stands in for the request's stream while the inner transport does its work, and so sees when the body begins to
-    be sent. It never waits, so it serves both doors, sync and async. `answered` and `failed` hand it to the recorder.
+    be sent. It never waits, so it serves both doors, sync and async. `answered` and `failed` hand it to the recorder;
+    what the caller then reads of the answer's body is noted still, of an error's with a bounded copy.
 
     Attributes:
         endpoint: Which endpoint is called.
+        request: The request, httpx's object.
         stream: The request's own stream; a transport that answers early may read and close it after the answer.
-        url: The request's URL, httpx's object.
-        headers: The request's headers as they were sent; the token among them is for masking, and let go of after.
-        content: The request's body; None where only the transport may read it.
-        extension: What the dialer said for this call.
         started_at: Nanoseconds since the epoch, by the wall clock.
         started_ns: The same moment by `time.perf_counter_ns`, which no clock change moves.
         sent_ns: When the request's body began to be sent, by the same clock; None where it never was.
@@ -143,7 +73,11 @@ class Observation:
         finished: When it was handed over, on the monotonic clock.
         status_code: The answer's status.
         response_headers: The answer's headers, httpx's object.
-        body: The answer's body.
+        kept: What is kept of an error's body.
+        size: How many bytes of the answer's body have passed.
+        body: How far the answer's body came; None without an answer.
+        is_open: Whether more of it may follow.
+        is_decoded: What was kept is content; else it is what came over the wire, still encoded.
         failure: Why there is no answer.
         span: Its place in a trace.
     """
@@ -152,30 +86,30 @@ class Observation:
     finished = 0.0
     status_code: int | None = None
     response_headers: Any = None
-    body: Body | None = None
+    kept: bytearray | None = None
+    size = 0
+    body: BodyState | None = None
+    is_open = False
+    is_decoded = False
     failure: Failure | None = None
     span: OpenSpan | None = None
+    _secrets: list[tuple[bytes, bytes]] | None = None
 
     def __init__(
         self, endpoint: Endpoint, request: Any, streams: Streams, tracing: Tracing | None, recording: Recording
     ) -> None:
         self._recording = recording
         self._streams = streams
-        self._request: Any = request
         self.endpoint = endpoint
+        self.request: Any = request
         self.stream: Any = request.stream
-        self.url = request.url
-        self.headers: list[tuple[bytes, bytes]] = request.headers.raw
-        try:
-            self.content: bytes | None = request.content
-        except Exception:  # noqa: BLE001 - httpx's and httpx2's RequestNotRead are different classes
-            self.content = None
-        self.extension = request.extensions.get("call_initiation")
         if tracing is not None:
             self.span = self._span(tracing)
         self.started_at = time_ns()
         self.started_ns = perf_counter_ns()
         request.stream = self  # last: whatever fails before leaves the request as it was
+
+    # -- on the caller's path ---------------------------------------------------------------------------------------
 
     def answered(self, response: Any) -> Any:
         """Note the answer's headers and set a watch on its body; return the same response."""
@@ -184,14 +118,16 @@ class Observation:
             self._streams.are_sent = self.sent_ns is not None
             self.status_code = status = response.status_code
             self.response_headers = response.headers
-            self.body = body = Body(self._recording.fault, keeps=status >= _FIRST_ERROR)
-            content = _content(response) if response.is_stream_consumed else None
-            if content is None:
-                response.stream = self._streams.body(response.stream, body)
-                if self.span is not None:
-                    body.at_end = self._at_end(self.span)
+            self.body = BodyState.UNREAD
+            if status >= _FIRST_ERROR:
+                self.kept = bytearray()
+                if status in _NEW_CREDENTIALS:
+                    self._secrets = self.secrets()
+            if response.is_stream_consumed:
+                self._fill(response)
             else:
-                body.fill(content)
+                response.stream = self._streams.answer(response.stream, self)
+                self.is_open = True
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
             self._recording.fault("observe")
         self._end()
@@ -208,18 +144,43 @@ class Observation:
             self._recording.fault("observe")
         self._end()
 
-    def _at_end(self, span: OpenSpan) -> Callable[[], None] | None:
-        """Return what to do once the body is read: a span that was adopted is told what it says."""
-        return None if span.adopted is None else lambda: self._describe(span)
+    def passed(self, chunk: bytes) -> None:
+        """Note a part of the answer's body."""
+        try:
+            room = KEPT_BODY - self.size
+            self.size += len(chunk)
+            if self.kept is not None and room > 0:
+                self.kept += chunk[:room]
+        except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
+            self._recording.fault("observe")
+
+    def read(self) -> None:
+        """Note that the answer's body was read to its end."""
+        self.body = BodyState.OVERSIZED if self.size > KEPT_BODY else BodyState.WHOLE
+        self.is_open = False
+        if self.span is not None and self.span.adopted is not None:
+            self._describe(self.span)
+
+    def broken_off(self) -> None:
+        """Note that the answer's body broke off."""
+        self.body = BodyState.TRUNCATED
+        self.is_open = False
+
+    def _fill(self, response: Any) -> None:
+        """Take the content of an answer that was read before it came to us, as `httpx.MockTransport`'s are."""
+        content = _content(response)
+        if content is not None:
+            self.is_decoded = True
+            self.passed(content)
+            self.read()
 
     def _end(self) -> None:
         """Give the request back as it was and hand the observation to the recorder."""
         if self.span is not None:
             self._leave(self.span)
         try:
-            if self._request.stream is self:  # else the transport has put another one there, as a mock does
-                self._request.stream = self.stream
-            self._request = None
+            if self.request.stream is self:  # else the transport has put another one there, as a mock does
+                self.request.stream = self.stream
             self.finished = monotonic()
             self._recording.submit(self)
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
@@ -227,7 +188,7 @@ class Observation:
 
     def _span(self, tracing: Tracing) -> OpenSpan | None:
         try:
-            return tracing.open(self.endpoint.template, self.url)
+            return tracing.open(self.endpoint.template, self.request.url)
         except Exception:  # noqa: BLE001 - a dialer's own sampler may fail; the call is recorded without a span
             self._recording.fault("tracing")
             return None
@@ -244,6 +205,21 @@ class Observation:
             span.describe(self)
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
             self._recording.fault("tracing")
+
+    # -- later --------------------------------------------------------------------------------------------------------
+
+    def content(self) -> bytes | None:
+        """Return the request's body; None where only the transport may read it."""
+        return _content(self.request)
+
+    def extension(self) -> Any:
+        """Return what the dialer said for this call."""
+        return self.request.extensions.get("call_initiation")
+
+    def secrets(self) -> list[tuple[bytes, bytes]]:
+        """Return those of the request's headers that carry secrets, as they were sent."""
+        headers: list[tuple[bytes, bytes]] = self._secrets or self.request.headers.raw
+        return [header for header in headers if header[0].lower() in _SECRET_HEADERS]
 
 
 def _content(message: Any) -> bytes | None:

@@ -55,7 +55,6 @@ OUTAGE: Final = 1.0
 PATIENCE: Final = 30.0
 """Seconds that an error's body may still be read in after its answer."""
 
-_FIRST_ERROR: Final = 400
 _MAX_FAULTS: Final = 1_000
 
 _logger = logging.getLogger("call_initiation")
@@ -417,7 +416,4 @@ class _Pause:
 
 
 def _is_being_read(observation: Observation, now: float) -> bool:
-    body, status = observation.body, observation.status_code
-    if body is None or status is None or status < _FIRST_ERROR:
-        return False
-    return body.is_open and now - observation.finished < PATIENCE
+    return observation.kept is not None and observation.is_open and now - observation.finished < PATIENCE
