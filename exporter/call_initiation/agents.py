@@ -50,6 +50,8 @@ from call_initiation.events import (
 HISTORY: Final = 16
 """How many changes of an agent are kept."""
 
+_KNOWN: Final = Certainty.KNOWN
+_STALE: Final = Certainty.STALE
 _SENDS: Final = 4  # how many lookups of an agent are remembered, to notice changes that come too late for them
 _NO_SENDS: Final = array("d")
 _NEVER: Final = (inf, -inf)
@@ -408,7 +410,7 @@ class Agents:
         """Return the state, with how far the feed can be believed as of `sent`, and the caller as of `now`."""
         is_fed = history.is_vouched(sent) or not composed.needs_feed
         is_known = is_fed and not composed.is_doubtful and now <= composed.word_at + self._max_age
-        certainty = Certainty.KNOWN if is_known else Certainty.STALE
+        certainty = _KNOWN if is_known else _STALE
         return _stated(composed.values, composed.since, composed.source, certainty)
 
     def _relabel(self, agent_id: str, history: _History, at: float) -> StateChange | None:

@@ -34,6 +34,8 @@ _NO_MASK: Final = Mask()
 _UNPARSED: Final = Refusal()
 _NO_PAYLOAD: Final = Payload(PayloadShape.UNREADABLE, None, (), ())
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_ACCEPTED: Final = Outcome.ACCEPTED
+_AMBIGUOUS: Final = Outcome.AMBIGUOUS
 _BY_STATUS: Final = {
     401: Outcome.UNAUTHORIZED,
     403: Outcome.UNAUTHORIZED,
@@ -53,7 +55,7 @@ Result = TypeVar("Result")
 
 def outcome_of(status_code: int) -> Outcome:
     """Return what a status means for a call start; one outside 200 to 599 is no answer that we can read."""
-    return _BY_STATUS.get(status_code) or _BY_CLASS.get(status_code // 100, Outcome.AMBIGUOUS)
+    return _BY_STATUS.get(status_code) or _BY_CLASS.get(status_code // 100, _AMBIGUOUS)
 
 
 @dataclass(slots=True)
@@ -128,7 +130,7 @@ def _attempt(
         duration=observation.duration,
         outcome=outcome,
         status_code=status,
-        error_type=failure.kind if failure else None if outcome is Outcome.ACCEPTED else str(status),
+        error_type=failure.kind if failure else None if outcome is _ACCEPTED else str(status),
         refusal=refusal,
         body=observation.body,
         agent=agent,
@@ -199,13 +201,13 @@ def _sent_at(observation: Observation) -> int | None:
 
 
 def _unparsed(observation: Observation) -> Refusal | None:
-    is_refused = observation.status_code is not None and outcome_of(observation.status_code) is not Outcome.ACCEPTED
+    is_refused = observation.status_code is not None and outcome_of(observation.status_code) is not _ACCEPTED
     return _UNPARSED if is_refused else None
 
 
 def _refusal(observation: Observation, mask: Mask) -> Refusal | None:
     status, body = observation.status_code, observation.body
-    if status is None or body is None or outcome_of(status) is Outcome.ACCEPTED:
+    if status is None or body is None or outcome_of(status) is _ACCEPTED:
         return None
     headers = {name.lower(): value for name, value in observation.response_headers.raw}
     correlation_id = headers.get(b"inin-correlation-id")

@@ -32,6 +32,12 @@ CALL_OF_CONVERSATION: Final = "/api/v2/conversations/calls/{conversationId}"
 TEMPLATES: Final = (CALLS, CALLS_OF_USER, CALL_OF_CONVERSATION)
 """All that start a call, with POST."""
 
+_PATH: Final = AgentIdSource.PATH
+_CALLER: Final = AgentIdSource.CALLER
+_TOKEN: Final = AgentIdSource.TOKEN
+_BODY: Final = AgentIdSource.BODY
+_NOBODY: Final = AgentIdSource.NONE
+
 MAX_PAYLOAD: Final = 512_000
 """How many bytes of a request's body are read: the API's own limit, beyond which it answers 413."""
 
@@ -303,12 +309,12 @@ def agent(
         body: What the body says; the documented bodies don't name the agent.
     """
     if endpoint.user_id:
-        return endpoint.user_id, AgentIdSource.PATH
+        return endpoint.user_id, _PATH
     if said:
-        return said, AgentIdSource.CALLER
+        return said, _CALLER
     if token_user:
-        return token_user, AgentIdSource.TOKEN
-    return (body.agent_id, AgentIdSource.BODY) if body.agent_id else (None, AgentIdSource.NONE)
+        return token_user, _TOKEN
+    return (body.agent_id, _BODY) if body.agent_id else (None, _NOBODY)
 
 
 class Duplicates:

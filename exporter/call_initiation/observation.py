@@ -18,6 +18,9 @@ from call_initiation.tracing import OpenSpan, Tracing
 KEPT_BODY: Final = 65_536
 """How many wire bytes of an error's body are kept."""
 
+_UNREAD: Final = BodyState.UNREAD
+_WHOLE: Final = BodyState.WHOLE
+_OVERSIZED: Final = BodyState.OVERSIZED
 _FIRST_ERROR: Final = 400
 _NEW_CREDENTIALS: Final = frozenset({401, 403, 407})
 """Answers after which a client's `auth` may put other credentials into the same request, and send it again."""
@@ -118,7 +121,7 @@ class Observation:
             self._streams.are_sent = self.sent_ns is not None
             self.status_code = status = response.status_code
             self.response_headers = response.headers
-            self.body = BodyState.UNREAD
+            self.body = _UNREAD
             if status >= _FIRST_ERROR:
                 self.kept = bytearray()
                 if status in _NEW_CREDENTIALS:
@@ -156,7 +159,7 @@ class Observation:
 
     def read(self) -> None:
         """Note that the answer's body was read to its end."""
-        self.body = BodyState.OVERSIZED if self.size > KEPT_BODY else BodyState.WHOLE
+        self.body = _OVERSIZED if self.size > KEPT_BODY else _WHOLE
         self.is_open = False
         if self.span is not None and self.span.adopted is not None:
             self._describe(self.span)

@@ -65,6 +65,8 @@ Attributes = dict[str, AttributeValue]
 _Point = NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint
 
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+_CLIENT: Final = SpanKind.CLIENT
+_WARN: Final = SeverityNumber.WARN
 _OK: Final = Status(StatusCode.UNSET)
 _ERROR: Final = Status(StatusCode.ERROR)
 _NO_CONTEXT: Final = trace.set_span_in_context(trace.INVALID_SPAN, Context())
@@ -216,7 +218,7 @@ def span_of(
         parent=_parent(ids),
         resource=resource,
         attributes=given,
-        kind=SpanKind.CLIENT,
+        kind=_CLIENT,
         status=_ERROR if attempt.is_failure else _OK,
         start_time=attempt.started_at,
         end_time=attempt.started_at + int(attempt.duration * 1e9),
@@ -230,7 +232,7 @@ def record_of(attempt: Attempt, given: Attributes) -> LogRecord:
         timestamp=attempt.started_at,
         observed_timestamp=attempt.started_at + int(attempt.duration * 1e9),
         context=_NO_CONTEXT,
-        severity_number=SeverityNumber.WARN,
+        severity_number=_WARN,
         severity_text="WARN",
         body=f"call start {attempt.outcome}: {attempt.error_code}",
         attributes=given,
