@@ -39,6 +39,8 @@ _NUMBER_PART: Final = 5
 """How many digits of a known number must not stand alone in a number or a code."""
 _SECRET_PART: Final = 8
 """How many characters of a known secret must not be shown."""
+_PIECE: Final = 3
+"""How many characters of a word are looked for first, before longer parts of it are."""
 _SHORTEST_SECRET: Final = 4
 _SHORTEST_NUMBER: Final = 3
 _OPAQUE_LENGTH: Final = 20
@@ -62,7 +64,7 @@ _DIGIT: Final = re.compile(r"[0-9]")
 _NO_DIGITS: Final = bytes({*range(128)} - {*b"0123456789"})
 _AS_IN_UUIDS: Final = bytes([48 if chr(byte) in "0123456789ABCDEFabcdef-" else 32 for byte in range(256)])
 """Translates what a UUID may hold to zeros, so that a part that one could share is a row of zeros."""
-_PIECE: Final = re.compile(r"[A-Za-z0-9]+")
+_ALPHANUMERIC: Final = re.compile(r"[A-Za-z0-9]+")
 _EMAIL: Final = re.compile(r"(?<![\w.+-])[\w.+-]++@[\w.-]++")
 _CREDENTIALS: Final = re.compile(r"\b((?i:basic|bearer))[\s:=]++(?![A-Z]?[a-z]{1,19}\b)\S++")
 """A scheme and its credentials (RFC 9110, section 11.4), unless a plain word follows, as in "Bearer token missing"."""
@@ -163,31 +165,31 @@ def _is_opaque(word: str) -> bool:
     """Whether a word looks like a token: long, and mixing letters and digits beyond what codes and paths do."""
     if len(word) < _OPAQUE_LENGTH or not _DIGIT.search(word):
         return False
-    pieces: list[str] = _PIECE.findall(_UUID.sub("", word))
+    pieces: list[str] = _ALPHANUMERIC.findall(_UUID.sub("", word))
     return sum(len(piece) for piece in pieces if not (piece.isalpha() or piece.isdigit())) >= _OPAQUE_MIX
 
 
 Pieces = tuple[str, ...]
-"""Parts of a text that follow each other: whoever knows none of them knows no longer part of the text either."""
+"""Parts of a text, a few characters each, so close that whoever knows none of them knows no longer part either."""
 
 
 def pieces(text: str) -> Pieces | None:
     """Return the pieces of a text without digits, for `Mask.may_change`; None for one with digits."""
-    reading, step = _reading(text), (_SECRET_PART + 1) // 2
-    return None if _DIGIT.search(reading) else tuple(_aligned(reading, step))
+    reading = _reading(text)
+    return None if _DIGIT.search(reading) else tuple(_pieces(reading, _SECRET_PART))
 
 
 def _shares_part(word: str, secrets: str, width: int) -> bool:
     """Whether a word has so many characters in a row in common with one of the secrets, which stand on lines."""
-    for piece in _aligned(word, (width + 1) // 2):  # most words end here
+    for piece in _pieces(word, width):  # most words end here
         if piece in secrets:
             return any(word[at : at + width] in secrets for at in range(len(word) - width + 1))
     return False
 
 
-def _aligned(text: str, step: int) -> list[str]:
-    """Return the pieces of `step` characters that follow each other; any `2 * step - 1` characters hold one."""
-    return [text[at : at + step] for at in range(0, len(text) - step + 1, step)]
+def _pieces(text: str, width: int) -> list[str]:
+    """Return pieces of a text of which every part of `width` characters has one."""
+    return [text[at : at + _PIECE] for at in range(0, len(text) - _PIECE + 1, width - _PIECE + 1)]
 
 
 def _parts(number: str, width: int) -> Iterator[str]:
@@ -208,7 +210,7 @@ class Mask:
         numbers: Phone numbers in any spelling; shorter ones than three digits are ignored.
     """
 
-    __slots__ = ("_numbers", "_secrets", "_shares_with_uuids", "_shown", "_width")
+    __slots__ = ("_numbers", "_pieces", "_secrets", "_shares_with_uuids", "_width")
 
     def __init__(self, secrets: Iterable[str] = (), numbers: Iterable[str] = ()) -> None:
         words = " ".join(map(_reading, secrets)).split()
@@ -218,7 +220,7 @@ class Mask:
         shape = self._secrets.encode("ascii", "replace").translate(_AS_IN_UUIDS)
         self._shares_with_uuids = b"0" * self._width in shape
         self._numbers = [number for number in map(digits, numbers) if len(number) >= _SHORTEST_NUMBER]
-        self._shown = "\n".join(self._numbers)
+        self._pieces = [piece for number in self._numbers for piece in _pieces(number, _NUMBER_LENGTH)]
 
     def text(self, text: str, limit: int = 1000) -> str:
         """Return a text of one line and at most `limit` characters that is fit to leave the process."""
@@ -297,10 +299,8 @@ class Mask:
 
     def _tells_number(self, text: str) -> bool:
         """Whether a known number can be read from all the digits of a text, whatever stands between them."""
-        if not self._shown:
-            return False
-        found = _only_digits(text)
-        if not _shares_part(found, self._shown, _NUMBER_LENGTH):  # most ids end here
+        found = _only_digits(text) if self._pieces else ""
+        if not any(piece in found for piece in self._pieces):  # most ids end here
             return False
         known = [number for number in self._numbers if len(number) >= _NUMBER_LENGTH]
         return any(part in found for number in known for part in _parts(number, _NUMBER_LENGTH))
