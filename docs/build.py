@@ -11,15 +11,18 @@ from generated import ROOT, filled, main
 
 from call_initiation.catalogue import ATTRIBUTES, EVENT_NAME, METRICS, Attribute, Kind, Metric
 from call_initiation.channel import diagram
-from call_initiation.responses import CATEGORY_BY_CODE, CATEGORY_BY_MESSAGE, CATEGORY_BY_PATTERN, Meaning, Source
+from call_initiation.codebook import MESSAGES, PATTERNS
+from call_initiation.codes import CODES
+from call_initiation.meanings import CONCERNS, Meaning, Source
 
 NOTICE = "<!-- Made by docs/build.py from exporter/call_initiation/{}; `make docs` makes it anew. -->"
 SOURCES = {
-    Source.DOCUMENTED: "Genesys's own material lists it for this API",
-    Source.STANDARD: "an RFC defines it (OAuth), and the login service answers in this form",
+    Source.DOCUMENTED: "Genesys's own material says it of this API",
+    Source.STANDARD: "an RFC defines it; of codes, OAuth's: the login service answers in this form",
+    Source.OWN: "this program's own gateway says it",
     Source.OBSERVED: "seen in public code and forums, in no documentation",
     Source.CLAIMED: "**said in one community thread only**: no documentation and no SDK knows it",
-    Source.INFERRED: "our reading of how such codes are worded",
+    Source.INFERRED: "our own reading, as of how codes are worded",
 }
 
 
@@ -86,27 +89,42 @@ def attributes_document() -> str:
 
 
 def meaning_row(shown: str, meaning: Meaning) -> tuple[str, ...]:
-    """Return one line of a table of codes."""
-    return (f"`{shown}`", meaning.category.value, meaning.source.value, "generic" if meaning.is_generic else "")
+    """Return one line of a table of what codes are known by."""
+    return (f"`{shown}`", meaning.category.value, meaning.source.value)
+
+
+def code_row(shown: str, meaning: Meaning) -> tuple[str, ...]:
+    """Return one line of the table of codes."""
+    generic = ", generic" if meaning.is_generic else ""
+    return (f"`{shown}`", meaning.category.value + generic, meaning.source.value, meaning.says, meaning.advice)
+
+
+def sources_table() -> str:
+    """Return what the words for how we know something mean."""
+    return table(("Known how", "Meaning"), ((source.value, SOURCES[source]) for source in Source))
 
 
 def codes_document() -> str:
     """Return `docs/codes.md`."""
     opening = (
-        "What each error code says, and how that is known. The documented ones are a lower bound: the API sends codes "
-        "that no document lists. A *generic* code says little, so one that says more goes before it, and so does the "
-        "message. A code that isn't here is counted all the same, under the category that its wording suggests, or "
-        "`unknown`."
+        "What each error code says, what to do about it, and how that is known. The documented ones are a lower bound: "
+        "the API sends codes that no document lists. A *generic* code says little, so one that says more goes before "
+        "it, and so does the message. A code that isn't here is counted all the same, under the category that its "
+        "wording suggests, or `unknown`. *Known how* is of the code and whose concern it is: the sentences are ours."
     )
-    head = ("Category", "Known how", "")
-    sources = table(("Known how", "Meaning"), ((source.value, SOURCES[source]) for source in Source))
-    codes = table(("Code", *head), (meaning_row(code, meaning) for code, meaning in CATEGORY_BY_CODE.items()))
-    patterns = table(("Pattern", *head), (meaning_row(*pair) for pair in CATEGORY_BY_PATTERN))
-    messages = table(("Words", *head), (meaning_row(*pair) for pair in CATEGORY_BY_MESSAGE))
+    head = ("Category", "Known how")
+    codes = table(("Code", *head, "What it says", "What to do"), (code_row(*pair) for pair in CODES.items()))
+    patterns = table(("Pattern", *head), (meaning_row(*pair) for pair in PATTERNS))
+    messages = table(("Words", *head), (meaning_row(*pair) for pair in MESSAGES))
+    concerns = table(
+        ("Category", "Look first at", "What to do"),
+        ((category.value, concern.culprit.phrase, concern.advice) for category, concern in CONCERNS.items()),
+    )
     parts = (
-        *("# Error codes", NOTICE.format("responses.py"), opening, sources, "## Codes", codes),
+        *("# Error codes", NOTICE.format("codes.py"), opening, sources_table(), "## Codes", codes),
         *("## Other codes", "Read in lower case, with dots; the first pattern that is found counts.", patterns),
         *("## Messages", "Where the codes say little; the first words that are found count.", messages),
+        *("## Categories", "Where a code says no more than its category.", concerns),
     )
     return "\n\n".join(parts) + "\n"
 

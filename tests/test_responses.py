@@ -8,9 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from call_initiation.codes import CODES
 from call_initiation.events import BodyState, Category, Refusal
 from call_initiation.privacy import Mask
-from call_initiation.responses import CATEGORY_BY_CODE, CATEGORY_BY_MESSAGE, CATEGORY_BY_PATTERN, Meaning, Source, parse
+from call_initiation.responses import parse
 
 CONTEXT = "9d4b1c2e-0000-4abc-8def-1234567890ab"
 HEADER = "7c1e0000-1111-4abc-8def-0987654321cd"
@@ -216,22 +217,6 @@ def test_a_specific_code_goes_before_a_message_that_says_otherwise() -> None:
     assert Category.USER_CONTEXT is refusal(body).category
 
 
-def test_only_documented_facts_count_as_documented() -> None:
-    """What one thread claims must never be shown as the API's documentation."""
-    assert Meaning(Category.AGENT_STATE, Source.CLAIMED) == CATEGORY_BY_CODE["INVALID_AGENT_STATE"]
-    assert CATEGORY_BY_CODE["not.a.user"].documented
-    undocumented = {code for code, meaning in CATEGORY_BY_CODE.items() if meaning.source is Source.CLAIMED}
-    assert {"INVALID_AGENT_STATE"} == undocumented
-    assert not any(CATEGORY_BY_CODE[code].documented for code in undocumented)
-    assert not any(meaning.documented for _, meaning in CATEGORY_BY_PATTERN)
-
-
-def test_the_tables_can_be_found() -> None:
-    """Every code is fit to be a label, and message parts are written as they are looked for."""
-    assert all(LABEL.fullmatch(code) for code in CATEGORY_BY_CODE)
-    assert all(part == part.lower() for part, _ in CATEGORY_BY_MESSAGE)
-
-
 SIMPLE = {"message": "A station is required to place a call.", "code": "conversation.error.no.user.station"}
 
 
@@ -328,7 +313,7 @@ anything = st.recursive(
         st.integers(),
         st.floats(),
         st.text(st.characters()),
-        st.sampled_from(sorted(CATEGORY_BY_CODE)),
+        st.sampled_from(sorted(CODES)),
     ),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(keys, inner, max_size=5)),
     max_leaves=25,

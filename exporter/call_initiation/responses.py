@@ -4,128 +4,13 @@ Laws: `parse` is total (it raises on no bytes and no types), deterministic, and 
 passed the mask; codes stand from the most specific to the most general one.
 """
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from call_initiation import error_bodies, privacy
+from call_initiation import codebook, error_bodies, privacy
+from call_initiation.codes import CODES
 from call_initiation.events import BodyState, Category, Refusal
 from call_initiation.privacy import OTHER, Mask, Pieces
-
-
-class Source(StrEnum):
-    """How we know what a code or a message means."""
-
-    DOCUMENTED = "documented"
-    """Genesys's own material lists it for this API."""
-    STANDARD = "standard"
-    """An RFC defines it; the API's login service answers in this form."""
-    OBSERVED = "observed"
-    """Seen in public code and forums; in no documentation."""
-    CLAIMED = "claimed"
-    """Said in one community thread only: must never be shown as the API's documentation."""
-    INFERRED = "inferred"
-    """Our reading of how such codes are worded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    """What a code or a part of a message means.
-
-    Attributes:
-        category: Whose concern it is.
-        source: How we know.
-        is_generic: It says little: a code or message that says more goes before it.
-    """
-
-    category: Category
-    source: Source = Source.DOCUMENTED
-    is_generic: bool = False
-
-    @property
-    def documented(self) -> bool:
-        """Whether it may be shown as the API's documentation."""
-        return self.source is Source.DOCUMENTED
-
-
-def _meanings(
-    codes: Mapping[Category, str], source: Source = Source.DOCUMENTED, *, is_generic: bool = False
-) -> dict[str, Meaning]:
-    return {code: Meaning(category, source, is_generic) for category, names in codes.items() for code in names.split()}
-
-
-CATEGORY_BY_CODE: Final[Mapping[str, Meaning]] = {
-    **_meanings(
-        {
-            Category.STATION: "conversation.error.no.user.station",
-            Category.DESTINATION: "too.many.create.conversation.parameters",
-            Category.USER_CONTEXT: "not.a.user not.a.participant",
-            Category.SCHEMA: "invalid.date invalid.value request.entity.too.large unsupported.media.type",
-            Category.AUTHENTICATION: "authentication.required bad.credentials credentials.expired ip.not.authorized",
-            Category.PERMISSION: "missing.permissions missing.any.permissions not.authorized forbidden",
-            Category.TIMEOUT: "client.timeout authentication.request.timeout request.timeout",
-            Category.RATE_LIMIT: "too.many.requests.retry.after too.many.requests",
-            Category.PROVIDER: "providerapi.error.station.no.active.edge providerapi.error.no.station.for.edge",
-        }
-    ),
-    **_meanings(
-        {
-            Category.UNKNOWN: "bad.request not.found resource.not.found response.entity.too.large",
-            Category.AUTHENTICATION: "unauthorized",
-            Category.CONFLICT: "general.conflict general.resource.conflict",
-            Category.PROVIDER: "internal.server.error service.unavailable",
-        },
-        is_generic=True,
-    ),
-    **_meanings(
-        {
-            Category.AUTHENTICATION: "invalid_client invalid_grant invalid_token unauthorized_client",
-            Category.PERMISSION: "insufficient_scope access_denied",
-            Category.SCHEMA: "unsupported_grant_type invalid_scope",
-            Category.PROVIDER: "server_error temporarily_unavailable",
-        },
-        Source.STANDARD,
-    ),
-    **_meanings({Category.UNKNOWN: "invalid_request"}, Source.STANDARD, is_generic=True),
-    **_meanings({Category.AGENT_STATE: "INVALID_AGENT_STATE"}, Source.CLAIMED),
-}
-"""Codes as they are written, with what they mean; documented ones are a lower bound of what the API sends."""
-
-CATEGORY_BY_PATTERN: Final[tuple[tuple[str, Meaning], ...]] = (
-    (r"^error\.ininedgecontrol\.", Meaning(Category.PROVIDER, Source.OBSERVED)),
-    (r"^providerapi\.", Meaning(Category.PROVIDER, Source.INFERRED)),
-    (r"\bstation\b", Meaning(Category.STATION, Source.INFERRED)),
-    (
-        r"\b(?:agent|user)\b.*\b(?:state|status|busy|available|unavailable|presence)\b",
-        Meaning(Category.AGENT_STATE, Source.INFERRED),
-    ),
-    (r"\brate\.?limit|\btoo\.many\.requests\b", Meaning(Category.RATE_LIMIT, Source.INFERRED)),
-    (r"\bpermissions?\b|\bscopes?\b", Meaning(Category.PERMISSION, Source.INFERRED)),
-    (r"\bcredentials?\b|\btoken\b|\bauthentication\b", Meaning(Category.AUTHENTICATION, Source.INFERRED)),
-    (r"\bphone\.?number\b|\bdestination\b|\bdnis\b|\be164\b", Meaning(Category.DESTINATION, Source.INFERRED)),
-    (r"\btime\.?out\b|\btimed\.out\b", Meaning(Category.TIMEOUT, Source.INFERRED)),
-    (r"\bconflict\b", Meaning(Category.CONFLICT, Source.INFERRED)),
-    (r"\bschema\b|\bjson\b|\bmissing\b|\brequired\b|\bfield\b", Meaning(Category.SCHEMA, Source.INFERRED)),
-)
-"""Patterns for codes that the table doesn't have, written in lower case with dots; the first that is found counts."""
-
-CATEGORY_BY_MESSAGE: Final[tuple[tuple[str, Meaning], ...]] = (
-    ("station is required", Meaning(Category.STATION)),
-    ("only a single destination", Meaning(Category.DESTINATION)),
-    ("requires a user context", Meaning(Category.USER_CONTEXT)),
-    ("rate limit exceeded", Meaning(Category.RATE_LIMIT)),
-    ("is not a participant", Meaning(Category.USER_CONTEXT, Source.OBSERVED)),
-    ("permission", Meaning(Category.PERMISSION, Source.OBSERVED)),
-    ("user context", Meaning(Category.USER_CONTEXT, Source.INFERRED)),
-    ("agent state", Meaning(Category.AGENT_STATE, Source.INFERRED)),
-    ("phone number", Meaning(Category.DESTINATION, Source.INFERRED)),
-    ("phonenumber", Meaning(Category.DESTINATION, Source.INFERRED)),
-    ("timed out", Meaning(Category.TIMEOUT, Source.INFERRED)),
-)
-"""Parts of messages in lower case; the first that is found counts."""
 
 _CATEGORY_BY_STATUS: Final = {
     401: Category.AUTHENTICATION,
@@ -137,7 +22,6 @@ _CATEGORY_BY_STATUS: Final = {
     429: Category.RATE_LIMIT,
     504: Category.TIMEOUT,
 }
-_PATTERNS: Final = tuple((re.compile(pattern), meaning) for pattern, meaning in CATEGORY_BY_PATTERN)
 _SERVER_ERROR: Final = 500
 
 _MOST_CODES: Final = 16
@@ -198,29 +82,13 @@ def _fit(said: tuple[str | int, ...], mask: Mask) -> tuple[str, ...]:
 
 
 def _shown(code: str | int, mask: Mask) -> str | None:
-    """Return a code as it may be shown; one of our own table tells nothing of a call, so it needs no mask."""
-    return code if isinstance(code, str) and code in CATEGORY_BY_CODE else mask.code(code)
+    """Return a code as it may be shown; one of our own book tells nothing of a call, so it needs no mask."""
+    return code if isinstance(code, str) and code in CODES else mask.code(code)
 
 
 def _category(codes: tuple[str, ...], message: str | None, status: int) -> Category:
-    """Say whose concern it is: a specific code goes before the message, that before a generic code, then the status."""
-    meanings = [meaning for meaning in map(_meaning_of_code, codes) if meaning]
-    specific = [meaning for meaning in meanings if not meaning.is_generic]
-    meaning = specific[0] if specific else _meaning_of_message(message or "") or (meanings[0] if meanings else None)
+    """Say whose concern it is: by what says the most, else by the status."""
+    meaning = codebook.leading(codes, message)
     if meaning and meaning.category is not Category.UNKNOWN:
         return meaning.category
     return _CATEGORY_BY_STATUS.get(status) or (Category.PROVIDER if status >= _SERVER_ERROR else Category.UNKNOWN)
-
-
-@lru_cache(maxsize=512)
-def _meaning_of_code(code: str) -> Meaning | None:
-    known = CATEGORY_BY_CODE.get(code)
-    if known:
-        return known
-    dotted = code.lower().replace("_", ".").replace("-", ".")
-    return next((meaning for pattern, meaning in _PATTERNS if pattern.search(dotted)), None)
-
-
-def _meaning_of_message(message: str) -> Meaning | None:
-    lower = message.lower()
-    return next((meaning for part, meaning in CATEGORY_BY_MESSAGE if part in lower), None)
