@@ -1,7 +1,8 @@
-"""Writes what documents say of the code from the code: metrics and attributes, error codes, a channel's life.
+"""Writes what documents say of the code from the code: metrics and attributes, codes and findings, a channel's life.
 
-`docs/metrics.md`, `docs/attributes.md` and `docs/codes.md` are made whole; README's table of metrics and the diagram in
-`docs/feed.md` stand between markers. Law: the code is the only source, so building twice changes nothing.
+`docs/metrics.md`, `docs/attributes.md`, `docs/codes.md` and `docs/findings.md` are made whole; README's table of
+metrics and the diagram in `docs/feed.md` stand between markers. Law: the code is the only source, so building twice
+changes nothing.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from call_initiation.catalogue import ATTRIBUTES, EVENT_NAME, METRICS, Attribute
 from call_initiation.channel import diagram
 from call_initiation.codebook import MESSAGES, PATTERNS
 from call_initiation.codes import CODES
+from call_initiation.findings import Finding
 from call_initiation.meanings import CONCERNS, Meaning, Source
 
 NOTICE = "<!-- Made by docs/build.py from exporter/call_initiation/{}; `make docs` makes it anew. -->"
@@ -129,12 +131,29 @@ def codes_document() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def finding_row(finding: Finding) -> tuple[str, ...]:
+    """Return one line of the table of findings."""
+    return (f"`{finding}`", finding.severity.value, finding.source.value, finding.says, finding.advice)
+
+
+def findings_document() -> str:
+    """Return `docs/findings.md`."""
+    opening = (
+        "What a check of a call start's body can find. An *error* is documented to be refused, or asks for nothing "
+        "that could be done; a *warning* is likely to be refused, or to do something else than was meant; a *note* is "
+        "odd. Numbers may be spelt in any way that real dialers use. No value is shown: a word and a place are."
+    )
+    rows = table(("Finding", "Severity", "Known how", "What it says", "What to do"), map(finding_row, Finding))
+    return "\n\n".join(("# Findings", NOTICE.format("findings.py"), opening, rows, sources_table())) + "\n"
+
+
 def documents() -> dict[Path, str]:
     """Return every document's path and text."""
     return {
         ROOT / "docs" / "metrics.md": metrics_document(),
         ROOT / "docs" / "attributes.md": attributes_document(),
         ROOT / "docs" / "codes.md": codes_document(),
+        ROOT / "docs" / "findings.md": findings_document(),
         ROOT / "docs" / "feed.md": filled("docs/feed.md", channel=f"```mermaid\n{diagram()}```"),
         ROOT / "README.md": filled("README.md", metrics=metrics_table()),
     }
