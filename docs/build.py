@@ -112,7 +112,8 @@ def codes_document() -> str:
         "What each error code says, what to do about it, and how that is known. The documented ones are a lower bound: "
         "the API sends codes that no document lists. A *generic* code says little, so one that says more goes before "
         "it, and so does the message. A code that isn't here is counted all the same, under the category that its "
-        "wording suggests, or `unknown`. *Known how* is of the code and whose concern it is: the sentences are ours."
+        "wording suggests, or `unknown`. *Known how* is of the code and whose concern it is: the sentences are ours. "
+        "`call-initiation-exporter explain` looks a saved answer up here."
     )
     head = ("Category", "Known how")
     codes = table(("Code", *head, "What it says", "What to do"), (code_row(*pair) for pair in CODES.items()))
@@ -139,9 +140,10 @@ def finding_row(finding: Finding) -> tuple[str, ...]:
 def findings_document() -> str:
     """Return `docs/findings.md`."""
     opening = (
-        "What a check of a call start's body can find. An *error* is documented to be refused, or asks for nothing "
-        "that could be done; a *warning* is likely to be refused, or to do something else than was meant; a *note* is "
-        "odd. Numbers may be spelt in any way that real dialers use. No value is shown: a word and a place are."
+        "What `call-initiation-exporter check` can find in a call start's body. An *error* is documented to be "
+        "refused, or asks for nothing that could be done; a *warning* is likely to be refused, or to do something else "
+        "than was meant; a *note* is odd. Numbers may be spelt in any way that real dialers use. No value is shown, "
+        "only where it stands."
     )
     rows = table(("Finding", "Severity", "Known how", "What it says", "What to do"), map(finding_row, Finding))
     return "\n\n".join(("# Findings", NOTICE.format("findings.py"), opening, rows, sources_table())) + "\n"

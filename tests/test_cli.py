@@ -94,10 +94,10 @@ def test_the_help_teaches(run: Run) -> None:
     assert 0 == status
     assert "Start with `demo`" in out
     assert not [row for row in out.splitlines() if row.endswith("...") and "Usage" not in row]
-    assert {"demo", "simulate", "agents", "health"} <= set(out.split())
+    assert {"demo", "simulate", "agents", "check", "explain", "health"} <= set(out.split())
 
 
-@pytest.mark.parametrize("command", ["demo", "simulate", "health"])
+@pytest.mark.parametrize("command", ["demo", "simulate", "check", "explain", "health"])
 def test_each_command_has_help(run: Run, command: str) -> None:
     """With a default or a meaning for each flag."""
     status, out, err = run(command, "--help")

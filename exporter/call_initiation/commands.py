@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from call_initiation import __version__, logs, readiness, roster, service, settings, terminal
+from call_initiation import __version__, inquiries, logs, readiness, roster, service, settings, terminal
 from call_initiation.errors import SettingsError
 from call_initiation.feed import Access
 from call_initiation.follow import Following
@@ -34,7 +34,6 @@ from call_initiation.terminal import Scene
 _REFRESHES: Final = 4  # a second
 _LINE_EVERY: Final = 5.0  # seconds
 _HEALTH_SECONDS: Final = 3.0
-_WIDE: Final = 200  # columns for what no terminal shows, so that no row is broken
 
 app = typer.Typer(
     name="call-initiation-exporter",
@@ -142,7 +141,7 @@ def demo(  # noqa: PLR0913 - one parameter for each flag
 
 
 async def _demo(chosen: Settings, *, seed: int, rate: float, lasts: float | None, browser: bool) -> None:
-    console = _console()
+    console = terminal.console()
     with service.ended_by_signals() as end:
         async with service.demonstration(chosen, seed=seed, rate=rate) as running:
             if browser and _has_browser(console):
@@ -204,7 +203,7 @@ def simulate(  # noqa: PLR0913 - one parameter for each flag
 async def _simulate(address: Address, *, seed: int, agents: int) -> None:
     with service.ended_by_signals() as end:
         async with service.simulation(address, seed=seed, agents=agents) as server:
-            _console().print(Text(_about(server)), soft_wrap=True)
+            terminal.console().print(Text(_about(server)), soft_wrap=True)
             await end.wait()
 
 
@@ -286,7 +285,7 @@ def serve(  # noqa: PLR0913 - one parameter for each flag
 async def _serve(chosen: Settings) -> None:
     with service.ended_by_signals() as end:
         async with service.serving(chosen) as running:
-            _console().print(Text(_routes(running)), soft_wrap=True)
+            terminal.console().print(Text(_routes(running)), soft_wrap=True)
             await end.wait()
 
 
@@ -332,7 +331,7 @@ async def _agents(access: Access, agent_ids: list[str], *, ready: bool, as_json:
     if as_json:
         typer.echo(json.dumps(roster.document(standings), indent=2))
     else:
-        _console(width=None if sys.stdout.isatty() else _WIDE).print(roster.table(standings))
+        terminal.console(is_wide=True).print(roster.table(standings))
     return int(ready and not all(one.is_ready for one in standings))
 
 
@@ -348,6 +347,10 @@ def _access(region: str | None, chosen: Settings) -> Access:
         raise SettingsError("--region", found, "a region like mypurecloud.ie, or its API's https URL")
     secret = chosen.genesys_client_secret
     return Access.find(url, chosen.genesys_client_id, None if secret is None else secret.get_secret_value())
+
+
+app.command()(inquiries.check)
+app.command()(inquiries.explain)
 
 
 @app.command()
@@ -377,11 +380,6 @@ def _complaint(url: str) -> str:
     except (OSError, HTTPException) as error:
         return getattr(error, "strerror", None) or type(error).__name__
     return "" if status in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED} else f"it answers with status {status}"
-
-
-def _console(width: int | None = None) -> Console:
-    """Return a console for stdout that sends codes to a terminal only, whatever the environment says of colours."""
-    return Console(force_terminal=sys.stdout.isatty(), highlight=False, width=width)
 
 
 def _has_browser(console: Console) -> bool:

@@ -4,6 +4,7 @@ All figures come from snapshots by way of `correlation`. Texts from outside are 
 is heeded.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +26,17 @@ _OTHER_LINES: Final = 15  # of the live picture, besides codes and links
 _TOP_STATES: Final = 8
 _TOP_CODES: Final = 2
 _OFTEN: Final = 0.5
+_WIDE: Final = 200  # columns
+
+
+def console(*, is_wide: bool = False) -> Console:
+    """Return a console for stdout that sends codes to a terminal only, whatever the environment says of colours.
+
+    Args:
+        is_wide: What no terminal shows is wide, so that no row of a table is broken.
+    """
+    is_terminal = sys.stdout.isatty()
+    return Console(force_terminal=is_terminal, highlight=False, width=_WIDE if is_wide and not is_terminal else None)
 
 
 @dataclass(frozen=True, slots=True)
