@@ -130,6 +130,7 @@ DETAILS: Final = Shelf(
                     "call_initiation.error.codes",
                     "call_initiation.error.message",
                     "call_initiation.payload.shape",
+                    "call_initiation.findings",
                     "call_initiation.duplicate.suspected",
                     "call_initiation.response.body",
                 )

@@ -26,6 +26,7 @@ from call_initiation.catalogue import (
     AGENTS,
     ATTEMPTS,
     ERROR_CODES,
+    PAYLOAD_FINDINGS,
     STATE_JOINS,
     STATE_JOINS_LATE,
 )
@@ -215,6 +216,21 @@ BLAME: Final = Shelf(
     "The agents, or the request?",
 )
 
+REQUESTS: Final = Shelf(
+    11,
+    (
+        matrix(
+            "Findings in requests, by outcome",
+            "What may be wrong with the requests, and what became of them? Counts of the whole time shown; a finding "
+            "that is rejected more often than others points at the request. `docs/findings.md` explains each.",
+            "short",
+            ("finding", "outcome"),
+            highest_first(increase(PAYLOAD_FINDINGS, "finding", "outcome")),
+            steps=((None, "transparent"), (1, "light-orange"), (30, "orange"), (300, "red")),
+        ),
+    ),
+)
+
 STATES: Final = Shelf(
     9,
     (
@@ -254,6 +270,6 @@ CORRELATION: Final = Page(
     "call-initiation-correlation",
     "Call initiation: correlation",
     "Is it the agents' state, or the request?",
-    (FIRST, TRUST, PHIS, LIFTS, STRONGEST, COUNTS, AGE, BLAME, STATES, CHANGES),
+    (FIRST, TRUST, PHIS, LIFTS, STRONGEST, COUNTS, AGE, BLAME, REQUESTS, STATES, CHANGES),
     picture="grafana-correlation.png",
 )

@@ -326,8 +326,31 @@ def test_a_payload_that_breaks_its_reader_is_unreadable() -> None:
     observation.request = httpx.Request("POST", "https://api.example.com")
     observation.request._content = Broken()
     attempt = watch.assessor.assess(observation)
-    assert (["payload"], PayloadShape.UNREADABLE) == (watch.faults, attempt.payload_shape)
+    assert (["payload"], PayloadShape.UNREADABLE, ()) == (watch.faults, attempt.payload_shape, attempt.findings)
     assert (Outcome.ACCEPTED, None) == (attempt.outcome, attempt.refusal)
+
+
+@pytest.mark.parametrize(
+    ("findings", "body"),
+    [
+        ((), PAYLOAD),
+        (("several_destinations", "calls_themself"), {"phoneNumber": NUMBER, "callUserId": AGENT}),
+        (("unknown_property", "no_destination"), {"to number": NUMBER, "from number": NUMBER}),
+    ],
+)
+def test_what_may_be_wrong_with_a_body_is_told_whatever_the_answer(findings: tuple[str, ...], body: object) -> None:
+    """Each word once, and no value."""
+    path = CALLS_OF_USER.replace("{userId}", AGENT)
+    assert findings == Watch().attempt(202, path=path, json=body).findings
+    assert findings == Watch().attempt(400, path=path, json=body).findings
+
+
+def test_a_body_that_only_the_transport_may_read_has_no_findings() -> None:
+    """Nobody has seen it."""
+    watch = Watch()
+    observation = watch.call(lambda _: httpx.Response(202))
+    observation.request = httpx.Request("POST", "https://api.example.com", content=iter([b"{}"]))
+    assert () == watch.assessor.assess(observation).findings
 
 
 def test_a_glance_asks_no_history() -> None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar, TypeVarTuple
 
-from call_initiation import decoding, endpoints, responses
+from call_initiation import decoding, diagnosis, endpoints, responses
 from call_initiation.agents import Agents, label
 from call_initiation.endpoints import Duplicates, Payload
 from call_initiation.events import (
@@ -33,6 +33,7 @@ from call_initiation.privacy import KeyedHash, Mask
 _NO_MASK: Final = Mask()
 _UNPARSED: Final = Refusal()
 _NO_PAYLOAD: Final = Payload(PayloadShape.UNREADABLE, None, (), ())
+_NO_FINDINGS: Final[tuple[str, ...]] = ()
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _ACCEPTED: Final = Outcome.ACCEPTED
 _AMBIGUOUS: Final = Outcome.AMBIGUOUS
@@ -86,7 +87,8 @@ class Assessor:
         agent = self._guarded("join", NO_AGENT, self._agent, observation, payload, mask, sent)
         refusal = self._guarded("parse", _unparsed(observation), _refusal, observation, mask)
         is_repeated = self._guarded("duplicates", False, self._is_repeated, agent, payload, sent)  # noqa: FBT003 - the fallback
-        return _attempt(observation, payload, agent, refusal, is_repeated=is_repeated)
+        findings = self._guarded("diagnose", _NO_FINDINGS, _findings, observation, payload, agent)
+        return _attempt(observation, payload, agent, refusal, findings, is_repeated=is_repeated)
 
     def _agent(self, observation: Observation, payload: Payload, mask: Mask, sent: float) -> AgentAtSend:
         who = _who(observation, payload, self.token_user(observation))
@@ -115,8 +117,14 @@ def glance(observation: Observation) -> Attempt:
     return _attempt(observation, payload, agent, _refusal(observation, mask), is_repeated=False)
 
 
-def _attempt(
-    observation: Observation, payload: Payload, agent: AgentAtSend, refusal: Refusal | None, *, is_repeated: bool
+def _attempt(  # noqa: PLR0913 - each step's own part
+    observation: Observation,
+    payload: Payload,
+    agent: AgentAtSend,
+    refusal: Refusal | None,
+    findings: tuple[str, ...] = _NO_FINDINGS,
+    *,
+    is_repeated: bool,
 ) -> Attempt:
     url, span, failure = observation.request.url, observation.span, observation.failure
     status = observation.status_code
@@ -135,6 +143,7 @@ def _attempt(
         body=observation.body,
         agent=agent,
         payload_shape=payload.shape,
+        findings=findings,
         suspected_duplicate=is_repeated,
         span=span.ids if span else None,
     )
@@ -198,6 +207,13 @@ def _sent_at(observation: Observation) -> int | None:
     if observation.sent_ns is None:
         return None
     return observation.started_at + observation.sent_ns - observation.started_ns
+
+
+def _findings(observation: Observation, payload: Payload, agent: AgentAtSend) -> tuple[str, ...]:
+    if payload is _NO_PAYLOAD:  # our own fault, not the body's
+        return ()
+    remarks = diagnosis.examine(observation.content(), payload.document, observation.endpoint, agent.id)
+    return diagnosis.words(remarks) if remarks else ()
 
 
 def _unparsed(observation: Observation) -> Refusal | None:

@@ -11,7 +11,6 @@ Laws:
 3. The callee (`callUserId`) is never taken for the agent.
 """
 
-import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,6 +19,8 @@ from functools import lru_cache
 from typing import Any, Final, cast
 from urllib.parse import unquote_to_bytes
 
+from call_initiation import bodies
+from call_initiation.bodies import CALL_COMMAND, CREATE_CALL_REQUEST, UNREAD
 from call_initiation.events import AgentIdSource, AgentState, Certainty, PayloadShape, Presence, RoutingStatus
 
 CALLS: Final = "/api/v2/conversations/calls"
@@ -38,8 +39,8 @@ _TOKEN: Final = AgentIdSource.TOKEN
 _BODY: Final = AgentIdSource.BODY
 _NOBODY: Final = AgentIdSource.NONE
 
-MAX_PAYLOAD: Final = 512_000
-"""How many bytes of a request's body are read: the API's own limit, beyond which it answers 413."""
+MAX_PAYLOAD: Final = bodies.MAX_BYTES
+"""How many bytes of a request's body are read."""
 
 _CALLS: Final = CALLS.encode()
 _MAX_ID: Final = 128  # characters; the API's ids have 36
@@ -115,35 +116,27 @@ class Payload:
         destinations: Whom it calls, as written: numbers, addresses and ids; at most 100.
         numbers: Every text of it with six digits or more, which may be a phone number, so that answers that quote one
             can be scrubbed; at most 100.
+        document: All of it.
     """
 
     shape: PayloadShape
     agent_id: str | None = None
     destinations: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
+    document: object = UNREAD
 
 
 _UNREADABLE: Final = Payload(PayloadShape.UNREADABLE)
 
-_CREATE_CALL_REQUEST: Final = frozenset({
-    "phoneNumber", "callerId", "callerIdName", "callFromQueueId", "callQueueId", "callUserId", "priority", "attributes",
-    "languageId", "routingSkillsIds", "routingSkillExpression", "conversationIds", "participants", "uuiData",
-    "externalContactId", "label",
-})  # fmt: skip
-"""The properties of `CreateCallRequest` (SDK model), all of them optional."""
-
 _SHAPES: Final = (
     (PayloadShape.FROM_TO, frozenset({"from", "to"})),
-    (PayloadShape.CALL_COMMAND, frozenset({"callNumber", "phoneColumn"})),
-    (PayloadShape.CREATE_CALL_REQUEST, _CREATE_CALL_REQUEST),
+    (PayloadShape.CALL_COMMAND, frozenset(CALL_COMMAND)),
+    (PayloadShape.CREATE_CALL_REQUEST, frozenset(CREATE_CALL_REQUEST)),
 )
-"""What gives a shape away: any one of these properties; the first shape wins. `CallCommand` is an SDK model, too."""
+"""What gives a shape away: any one of these properties; the first shape wins."""
 
 _SIX_DIGITS: Final = re.compile(r"(?:\d\D*){6}")
 _UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
-
-# Numbers stay as they are written: a phone number is no quantity, and `int` refuses more than 4,300 digits.
-_DECODER: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 
 
 def payload(content: bytes | None) -> Payload:
@@ -152,19 +145,12 @@ def payload(content: bytes | None) -> Payload:
     Args:
         content: The body's bytes, JSON in any of its encodings; None where it couldn't be had.
     """
-    if not content or len(content) > MAX_PAYLOAD:
-        return _UNREADABLE
-    try:
-        document = _DECODER.decode(content.decode(encoding(content), "surrogatepass"))
-    except (ValueError, RecursionError):
+    document = bodies.read(content)
+    if document is UNREAD:
         return _UNREADABLE
     fields = _object(document)
-    return Payload(_shape(fields), _agent_id(fields.get("from")), _destinations(fields), _numbers(document))
-
-
-def encoding(content: bytes) -> str:
-    """Return in which encoding JSON is written (RFC 8259, section 8.1, and older ones); UTF-8, but for odd ones."""
-    return "utf-8" if content.startswith(b'{"') else json.detect_encoding(content)
+    agent_id = _agent_id(fields.get("from"))
+    return Payload(_shape(fields), agent_id, _destinations(fields), _numbers(document), document)
 
 
 # Plain loops, not generators, from here to `_leaves`: every call passes here, and they take half the time.

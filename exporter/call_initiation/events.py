@@ -315,7 +315,7 @@ class Attempt:
         body: How much of the answer's body the caller got; None where there was no answer.
         agent: Who placed it, and in what state.
         payload_shape: Which request body was used.
-        findings: Ids of what a check of the payload found.
+        findings: What a check of the payload found, each word of `findings.Finding` once.
         suspected_duplicate: The same agent and destination were called moments before.
         span: Its place in a trace; None where traces are off.
     """
