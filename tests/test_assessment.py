@@ -319,6 +319,16 @@ def test_a_fault_in_one_step_takes_nothing_else_away() -> None:
     )
 
 
+def test_an_encoded_answer_is_decoded() -> None:
+    """As the caller's own client does it, from what came over the wire."""
+    watch = Watch()
+    wire = gzip.compress(json.dumps({"code": "bad.request"}).encode())
+    headers = {"Content-Encoding": "gzip", "ININ-Correlation-Id": "9d4b1c2e-0000-4abc-8def-1234567890ab"}
+    answer = httpx.Response(400, headers=headers, stream=httpx.ByteStream(wire))
+    refusal = watch.assessor.assess(watch.call(lambda _: answer)).refusal
+    assert (("bad.request",), headers["ININ-Correlation-Id"]) == (refusal.codes, refusal.correlation_id)
+
+
 def test_a_payload_that_breaks_its_reader_is_unreadable() -> None:
     """Its reader never fails on bytes; should it ever, the call goes on without it."""
     watch = Watch()

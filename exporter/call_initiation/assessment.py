@@ -32,7 +32,7 @@ from call_initiation.privacy import KeyedHash, Mask
 
 _NO_MASK: Final = Mask()
 _UNPARSED: Final = Refusal()
-_NO_PAYLOAD: Final = Payload(PayloadShape.UNREADABLE, None, (), ())
+_NO_PAYLOAD: Final = Payload(PayloadShape.UNREADABLE)
 _NO_FINDINGS: Final[tuple[str, ...]] = ()
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _ACCEPTED: Final = Outcome.ACCEPTED
@@ -85,10 +85,11 @@ class Assessor:
         mask = self._guarded("mask", _NO_MASK, _mask, observation, payload)
         sent = (self.offset_ns + (observation.sent_ns or observation.started_ns)) / 1e9
         agent = self._guarded("join", NO_AGENT, self._agent, observation, payload, mask, sent)
-        refusal = self._guarded("parse", _unparsed(observation), _refusal, observation, mask)
+        outcome = _outcome(observation)
+        refusal = self._guarded("parse", _unparsed(observation, outcome), _refusal, observation, mask, outcome)
         is_repeated = self._guarded("duplicates", False, self._is_repeated, agent, payload, sent)  # noqa: FBT003 - the fallback
         findings = self._guarded("diagnose", _NO_FINDINGS, _findings, observation, payload, agent)
-        return _attempt(observation, payload, agent, refusal, findings, is_repeated=is_repeated)
+        return _attempt(observation, outcome, payload, agent, refusal, findings, is_repeated=is_repeated)
 
     def _agent(self, observation: Observation, payload: Payload, mask: Mask, sent: float) -> AgentAtSend:
         who = _who(observation, payload, self.token_user(observation))
@@ -114,11 +115,18 @@ def glance(observation: Observation) -> Attempt:
     payload = _payload(observation)
     mask = _mask(observation, payload)
     agent = _agent(_who(observation, payload), mask, observation.started_at / 1e9, _no_history)
-    return _attempt(observation, payload, agent, _refusal(observation, mask), is_repeated=False)
+    outcome = _outcome(observation)
+    return _attempt(observation, outcome, payload, agent, _refusal(observation, mask, outcome), is_repeated=False)
 
 
-def _attempt(  # noqa: PLR0913 - each step's own part
+def _outcome(observation: Observation) -> Outcome:
+    failure = observation.failure
+    return failure.outcome if failure else outcome_of(observation.status_code or 0)
+
+
+def _attempt(  # noqa: PLR0913, PLR0917 - each step's own part
     observation: Observation,
+    outcome: Outcome,
     payload: Payload,
     agent: AgentAtSend,
     refusal: Refusal | None,
@@ -128,7 +136,6 @@ def _attempt(  # noqa: PLR0913 - each step's own part
 ) -> Attempt:
     url, span, failure = observation.request.url, observation.span, observation.failure
     status = observation.status_code
-    outcome = failure.outcome if failure else outcome_of(status or 0)
     return Attempt(
         endpoint=observation.endpoint.template,
         server_address=url.host,
@@ -210,20 +217,17 @@ def _sent_at(observation: Observation) -> int | None:
 
 
 def _findings(observation: Observation, payload: Payload, agent: AgentAtSend) -> tuple[str, ...]:
-    if payload is _NO_PAYLOAD:  # our own fault, not the body's
-        return ()
-    remarks = diagnosis.examine(observation.content(), payload.document, observation.endpoint, agent.id)
+    remarks = diagnosis.examine(payload.content, payload.document, observation.endpoint, agent.id)
     return diagnosis.words(remarks) if remarks else ()
 
 
-def _unparsed(observation: Observation) -> Refusal | None:
-    is_refused = observation.status_code is not None and outcome_of(observation.status_code) is not _ACCEPTED
-    return _UNPARSED if is_refused else None
+def _unparsed(observation: Observation, outcome: Outcome) -> Refusal | None:
+    return _UNPARSED if observation.status_code is not None and outcome is not _ACCEPTED else None
 
 
-def _refusal(observation: Observation, mask: Mask) -> Refusal | None:
+def _refusal(observation: Observation, mask: Mask, outcome: Outcome) -> Refusal | None:
     status, body = observation.status_code, observation.body
-    if status is None or body is None or outcome_of(status) is _ACCEPTED:
+    if status is None or body is None or outcome is _ACCEPTED:
         return None
     headers = {name.lower(): value for name, value in observation.response_headers.raw}
     correlation_id = headers.get(b"inin-correlation-id")

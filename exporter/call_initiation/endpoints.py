@@ -14,7 +14,7 @@ Laws:
 import re
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, cast
 from urllib.parse import unquote_to_bytes
@@ -117,6 +117,7 @@ class Payload:
         numbers: Every text of it with six digits or more, which may be a phone number, so that answers that quote one
             can be scrubbed; at most 100.
         document: All of it.
+        content: Its bytes; None where they couldn't be had.
     """
 
     shape: PayloadShape
@@ -124,9 +125,10 @@ class Payload:
     destinations: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
     document: object = UNREAD
+    content: bytes | None = field(default=None, compare=False, repr=False)
 
 
-_UNREADABLE: Final = Payload(PayloadShape.UNREADABLE)
+_UNREADABLE: Final = PayloadShape.UNREADABLE
 
 _SHAPES: Final = (
     (PayloadShape.FROM_TO, frozenset({"from", "to"})),
@@ -134,6 +136,9 @@ _SHAPES: Final = (
     (PayloadShape.CREATE_CALL_REQUEST, frozenset(CREATE_CALL_REQUEST)),
 )
 """What gives a shape away: any one of these properties; the first shape wins."""
+
+_OF_MANY: Final = frozenset({"participants", "conversationIds", "to"})
+"""Properties that name any number of destinations."""
 
 _SIX_DIGITS: Final = re.compile(r"(?:\d\D*){6}")
 _UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
@@ -147,10 +152,10 @@ def payload(content: bytes | None) -> Payload:
     """
     document = bodies.read(content)
     if document is UNREAD:
-        return _UNREADABLE
+        return Payload(_UNREADABLE, content=content)
     fields = _object(document)
     agent_id = _agent_id(fields.get("from"))
-    return Payload(_shape(fields), agent_id, _destinations(fields), _numbers(document), document)
+    return Payload(_shape(fields), agent_id, _destinations(fields), _numbers(document), document, content)
 
 
 # Plain loops, not generators, from here to `_leaves`: every call passes here, and they take half the time.
@@ -172,10 +177,11 @@ def _agent_id(caller: object) -> str | None:
 def _destinations(fields: dict[str, Any]) -> tuple[str, ...]:
     """Return whom a body calls, as written, in whichever shape."""
     found = [fields[name] for name in ("phoneNumber", "callQueueId", "callUserId", "callNumber") if name in fields]
-    for participant in _items(fields.get("participants")):
-        found += [_at(participant, name) for name in ("address", "userId", "queueId")]
-    found += _items(fields.get("conversationIds"))
-    found += [_at(callee, "address", "phoneNumber") for callee in _items(fields.get("to"))]
+    if not _OF_MANY.isdisjoint(fields):
+        for participant in _items(fields.get("participants")):
+            found += [_at(participant, name) for name in ("address", "userId", "queueId")]
+        found += _items(fields.get("conversationIds"))
+        found += [_at(callee, "address", "phoneNumber") for callee in _items(fields.get("to"))]
     return tuple([one for one in found if isinstance(one, str) and one][:_MAX_DESTINATIONS])
 
 
@@ -262,12 +268,11 @@ def told(extension: object) -> tuple[str | None, AgentState | None]:
     Returns:
         The agent's id and its state, each None where it isn't said. The caller is the state's source.
     """
-    state = _at(extension, "agent_state")
-    if state is None:
-        return _id(_at(extension, "agent_id")), None
+    said = _object(extension)
+    agent_id, state = _id(said.get("agent_id")), said.get("agent_state")
     if isinstance(state, AgentState):
         state = {name: getattr(state, name) for name in (*_CHECKS, "since", "certainty")}
-    return _id(_at(extension, "agent_id")), _state(_object(state))
+    return agent_id, None if state is None else _state(_object(state))
 
 
 def _state(said: dict[str, Any]) -> AgentState | None:

@@ -300,10 +300,11 @@ class Mask:
     def _tells_number(self, text: str) -> bool:
         """Whether a known number can be read from all the digits of a text, whatever stands between them."""
         found = _only_digits(text) if self._pieces else ""
-        if not any(piece in found for piece in self._pieces):  # most ids end here
-            return False
-        known = [number for number in self._numbers if len(number) >= _NUMBER_LENGTH]
-        return any(part in found for number in known for part in _parts(number, _NUMBER_LENGTH))
+        for piece in self._pieces:  # most ids have none
+            if piece in found:
+                known = [number for number in self._numbers if len(number) >= _NUMBER_LENGTH]
+                return any(part in found for number in known for part in _parts(number, _NUMBER_LENGTH))
+        return False
 
 
 class LabelCap:

@@ -93,21 +93,21 @@ class Tracing:
 
 
 def _start(provider: TracerProvider, name: str, parent: SpanContext) -> OpenSpan:
-    generator = provider.id_generator
-    trace_id = parent.trace_id if parent.is_valid else generator.generate_trace_id()
+    generator, is_root = provider.id_generator, not parent.is_valid
+    trace_id = generator.generate_trace_id() if is_root else parent.trace_id
     span_id = generator.generate_span_id()
     is_sampled, state = _decision(provider.sampler, trace_id, name, parent)
     context = SpanContext(trace_id, span_id, False, _SAMPLED if is_sampled else _NOT_SAMPLED, state)  # noqa: FBT003 - the field `is_remote`
     ids = SpanIds(
         trace_id=trace_id,
         span_id=span_id,
-        parent_span_id=parent.span_id if parent.is_valid else None,
+        parent_span_id=None if is_root else parent.span_id,
         parent_is_remote=parent.is_remote,
         sampled=is_sampled,
         trace_state=state.to_header() if state else "",
     )
     token = otel_context.attach(trace.set_span_in_context(NonRecordingSpan(context)))
-    return OpenSpan(ids, _token=token)
+    return OpenSpan(ids, None, None, token)
 
 
 def _decision(sampler: Sampler, trace_id: int, name: str, parent: SpanContext) -> tuple[bool, TraceState]:
