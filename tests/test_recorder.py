@@ -250,22 +250,23 @@ def test_untidiness_stops_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fullness", "waited", "length", "rest"),
+    ("last", "waited", "fullness", "length", "rest"),
     [
-        (0.0, 0.0, SLICE, 0.0),
-        (0.0, 0.001, SLICE, 0.0),
-        (0.0, 0.005, LONG_SLICE, REST),
-        (0.2, 0.005, LONG_SLICE, REST),
-        (0.5, 0.005, 0.002, 0.0),
-        (0.5, 0.0, 0.002, 0.0),
-        (1.0, 0.005, 0.004, 0.0),
+        (SLICE, 0.0, 0.0, 2 * SLICE, 0.0),
+        (LONG_SLICE, 0.0, 0.0, LONG_SLICE, 0.0),
+        (LONG_SLICE, 0.001, 0.0, SLICE, 0.0),
+        (SLICE, 0.005, 0.0, LONG_SLICE, REST),
+        (SLICE, 0.005, 0.2, LONG_SLICE, REST),
+        (SLICE, 0.005, 0.5, 0.002, 0.0),
+        (SLICE, 0.0, 0.5, 0.002, 0.0),
+        (SLICE, 0.005, 1.0, 0.004, 0.0),
     ],
 )
-def test_slices_grow_with_the_queue_and_with_the_wait_for_the_lock(
-    fullness: float, waited: float, length: float, rest: float
+def test_slices_grow_while_nobody_is_held_up_and_with_the_queue(
+    last: float, waited: float, fullness: float, length: float, rest: float
 ) -> None:
     """Where the lock is hard to get, it is asked for less often; where the queue fills, for longer, without a rest."""
-    assert (length, rest) == slice_and_rest(fullness, waited)
+    assert (length, rest) == slice_and_rest(last, waited, fullness)
 
 
 def test_work_longer_than_a_slice_gives_way() -> None:

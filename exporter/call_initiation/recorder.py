@@ -28,10 +28,10 @@ TICK: Final = 0.1
 """Seconds between looks at the queue."""
 
 SLICE: Final = 0.00025
-"""Seconds of work after which the recorder gives way."""
+"""Seconds of work after which the recorder gives way to a thread that then takes the interpreter's lock."""
 
 LONG_SLICE: Final = 0.001
-"""The same where the interpreter's lock is hard to get."""
+"""The most that this grows to while nobody takes it, for giving way costs some; and at once where it's hard to get."""
 
 REST: Final = 0.02
 """Seconds for which the recorder then doesn't ask for the lock again.
@@ -42,6 +42,9 @@ slice: so it is asked for once in 150 calls of such a caller, where it would be 
 
 FULL_SLICE: Final = 0.004
 """The same where the queue is full, and as much less as it is emptier: else such callers would leave it too little."""
+
+_TAKEN: Final = 0.0002
+"""Seconds: more than giving way takes where nobody wants the lock."""
 
 _HARD_TO_GET: Final = 0.002
 """Seconds: who keeps the lock longer than this gives it up only when the interpreter asks for it, after 5 ms."""
@@ -382,37 +385,38 @@ class Recorder:
             _logger.warning("a fault of our own in stage %s: counted, and the calls go on", stage)
 
 
-def slice_and_rest(fullness: float, waited: float) -> tuple[float, float]:
+def slice_and_rest(last: float, waited: float, fullness: float) -> tuple[float, float]:
     """Return for how many seconds the recorder may work next, and for how many it then rests.
 
     Args:
+        last: For how many seconds it might work before.
+        waited: For how many seconds it has then waited for the interpreter's lock.
         fullness: Of the queue: 0 to 1.
-        waited: For how many seconds it has just waited for the interpreter's lock.
     """
-    is_hard_to_get = waited > _HARD_TO_GET
-    length = max(LONG_SLICE if is_hard_to_get else SLICE, fullness * FULL_SLICE)
-    return length, REST if is_hard_to_get and fullness < _FILLING else 0.0
+    if waited > _HARD_TO_GET:
+        return max(LONG_SLICE, fullness * FULL_SLICE), REST if fullness < _FILLING else 0.0
+    length = SLICE if waited > _TAKEN else min(2 * last, LONG_SLICE)
+    return max(length, fullness * FULL_SLICE), 0.0
 
 
 class _Pause:
     """Gives way to the threads that place calls after each slice of work."""
 
-    __slots__ = ("_fullness", "_rest", "_until")
+    __slots__ = ("_fullness", "_rest", "_slice", "_until")
 
     def __init__(self, fullness: Callable[[], float]) -> None:
         self._fullness = fullness
-        self._begin(perf_counter(), waited=0.0)
+        self._slice, self._rest = SLICE, 0.0
+        self._until = perf_counter() + SLICE
 
     def give_way(self) -> None:
         now = perf_counter()
         if now > self._until:
             sleep(self._rest)
             then = perf_counter()
-            self._begin(then, waited=then - now - self._rest)
-
-    def _begin(self, now: float, *, waited: float) -> None:
-        length, self._rest = slice_and_rest(self._fullness(), waited)
-        self._until = now + length
+            waited = then - now - self._rest
+            self._slice, self._rest = slice_and_rest(self._slice, waited, self._fullness())
+            self._until = then + self._slice
 
 
 def _is_being_read(observation: Observation, now: float) -> bool:
