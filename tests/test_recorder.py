@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from call_initiation.events import Attempt, Event, LateChange, Ledger
 from call_initiation.observation import Observation
-from call_initiation.recorder import LONG_SLICE, PATIENCE, REST, SLICE, StateUpdate, Suspension, slice_and_rest
+from call_initiation.recorder import LONG_SLICE, NAP, PATIENCE, REST, SLICE, StateUpdate, Suspension, slice_and_rest
 from recording import SETTLE, SOON, UPDATE, Bench, broken, half_broken
 from samples import ACCEPTED
 
@@ -252,14 +252,14 @@ def test_untidiness_stops_nothing() -> None:
 @pytest.mark.parametrize(
     ("last", "waited", "fullness", "length", "rest"),
     [
-        (SLICE, 0.0, 0.0, 2 * SLICE, 0.0),
-        (LONG_SLICE, 0.0, 0.0, LONG_SLICE, 0.0),
-        (LONG_SLICE, 0.001, 0.0, SLICE, 0.0),
+        (SLICE, 0.0, 0.0, 2 * SLICE, NAP),
+        (LONG_SLICE, 0.0, 0.0, LONG_SLICE, NAP),
+        (LONG_SLICE, 0.001, 0.0, SLICE, NAP),
         (SLICE, 0.005, 0.0, LONG_SLICE, REST),
         (SLICE, 0.005, 0.2, LONG_SLICE, REST),
-        (SLICE, 0.005, 0.5, 0.002, 0.0),
-        (SLICE, 0.0, 0.5, 0.002, 0.0),
-        (SLICE, 0.005, 1.0, 0.004, 0.0),
+        (SLICE, 0.005, 0.5, 0.002, NAP),
+        (SLICE, 0.0, 0.5, 0.002, NAP),
+        (SLICE, 0.005, 1.0, 0.004, NAP),
     ],
 )
 def test_slices_grow_while_nobody_is_held_up_and_with_the_queue(

@@ -43,8 +43,11 @@ slice: so it is asked for once in 150 calls of such a caller, where it would be 
 FULL_SLICE: Final = 0.004
 """The same where the queue is full, and as much less as it is emptier: else such callers would leave it too little."""
 
+NAP: Final = 0.0001
+"""Seconds for which the recorder gives way: a thread that waits for the lock has to wake up before it can take it."""
+
 _TAKEN: Final = 0.0002
-"""Seconds: more than giving way takes where nobody wants the lock."""
+"""Seconds: more than the lock takes to be had again, after a nap, where nobody wants it."""
 
 _HARD_TO_GET: Final = 0.002
 """Seconds: who keeps the lock longer than this gives it up only when the interpreter asks for it, after 5 ms."""
@@ -386,7 +389,7 @@ class Recorder:
 
 
 def slice_and_rest(last: float, waited: float, fullness: float) -> tuple[float, float]:
-    """Return for how many seconds the recorder may work next, and for how many it then rests.
+    """Return for how many seconds the recorder may work next, and for how many it then gives way.
 
     Args:
         last: For how many seconds it might work before.
@@ -394,9 +397,9 @@ def slice_and_rest(last: float, waited: float, fullness: float) -> tuple[float, 
         fullness: Of the queue: 0 to 1.
     """
     if waited > _HARD_TO_GET:
-        return max(LONG_SLICE, fullness * FULL_SLICE), REST if fullness < _FILLING else 0.0
+        return max(LONG_SLICE, fullness * FULL_SLICE), REST if fullness < _FILLING else NAP
     length = SLICE if waited > _TAKEN else min(2 * last, LONG_SLICE)
-    return max(length, fullness * FULL_SLICE), 0.0
+    return max(length, fullness * FULL_SLICE), NAP
 
 
 class _Pause:
@@ -406,7 +409,7 @@ class _Pause:
 
     def __init__(self, fullness: Callable[[], float]) -> None:
         self._fullness = fullness
-        self._slice, self._rest = SLICE, 0.0
+        self._slice, self._rest = SLICE, NAP
         self._until = perf_counter() + SLICE
 
     def give_way(self) -> None:
