@@ -1,8 +1,8 @@
 """One process among those who share a store: it reads, it leads when nobody does, and nothing ends it but the end."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import time
@@ -70,6 +70,23 @@ async def well(port: Port, _: Door) -> None:
     await asyncio.Event().wait()
 
 
+@asynccontextmanager
+async def leading(url: str) -> AsyncGenerator[tuple[Process, list[str]]]:
+    """Let a process lead until the end of the block; yield it, and a list that tells of each end of its feed."""
+    ends: list[str] = []
+
+    async def feed(port: Port, door: Door) -> None:
+        try:
+            await well(port, door)
+        finally:
+            ends.append("ended")
+
+    process = Process(url, feed)
+    await until(lambda: process.is_up)
+    yield process, ends
+    await process.leave()
+
+
 def test_silence_is_noticed_before_a_call_settles() -> None:
     """So no call is recorded as known by what a dead leader said."""
     assert RHYTHM.silence < 2.0
@@ -130,22 +147,12 @@ def test_a_lease_that_is_taken_away_ends_the_feed(redis: RedisServer) -> None:
     """And this process reads on, whoever leads."""
 
     async def told() -> None:
-        ends: list[str] = []
-
-        async def feed(port: Port, door: Door) -> None:
-            try:
-                await well(port, door)
-            finally:
-                ends.append("ended")
-
-        process = Process(redis.url, feed)
-        await until(lambda: process.is_up)
-        redis.client.set("call-initiation:{test}:leader", "somebody else", px=300)
-        await until(lambda: ends == ["ended"])
-        await until(lambda: not process.is_up)
-        await until(lambda: process.is_up)
-        assert "somebody else" != redis.client.get("call-initiation:{test}:leader")
-        await process.leave()
+        async with leading(redis.url) as (process, ends):
+            redis.client.set("call-initiation:{test}:leader", "somebody else", px=300)
+            await until(lambda: ends == ["ended"])
+            await until(lambda: not process.is_up)
+            await until(lambda: process.is_up)
+            assert "somebody else" != redis.client.get("call-initiation:{test}:leader")
 
     asyncio.run(told())
 
@@ -154,19 +161,9 @@ def test_a_leader_that_cannot_renew_its_lease_ends_its_feed(redis: RedisServer) 
     """When the lease is over at the latest: somebody else may lead by then."""
 
     async def told() -> None:
-        ends: list[str] = []
-
-        async def feed(port: Port, door: Door) -> None:
-            try:
-                await well(port, door)
-            finally:
-                ends.append("ended")
-
-        process = Process(redis.url, feed)
-        await until(lambda: process.is_up)
-        redis.kill()
-        await until(lambda: ends == ["ended"])
-        await process.leave()
+        async with leading(redis.url) as (_, ends):
+            redis.kill()
+            await until(lambda: ends == ["ended"])
 
     asyncio.run(told())
 
