@@ -30,7 +30,7 @@ def test_the_end_of_a_call_leaves_a_while_of_which_nothing_is_vouched_for(bench:
     """It took effect before we heard of it, and nobody says when."""
     bench.notify(T + 10, Part.CONVERSATIONS, None, on_call=1, wrap_up=0)
     bench.notify(T + 60, Part.CONVERSATIONS, None, on_call=0, wrap_up=1)
-    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 59.9)
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 59.9) == bench.as_of(T + 60)
     assert (StateLabel.WRAP_UP, KNOWN) == bench.as_of(T + 60.1)
 
 
@@ -117,7 +117,7 @@ def test_what_is_heard_of_after_a_later_summary_was_missed_before_it(bench: Benc
     bench.leg(T + 12.1, T + 12, T + 12, T + 13, participant_id="second")
     bench.leg(T + 12.2, T + 9, T + 9, T + 9.5, participant_id="late")
     assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 9)
-    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 9.8)
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 9.8) == bench.as_of(T + 10)
     assert (StateLabel.ON_CALL, KNOWN) == bench.as_of(T + 10.1)
     bench.leg(T + 12.3, T - 9, T - 9, participant_id="before all")
     assert (StateLabel.ON_CALL, KNOWN) == bench.as_of(T + 10.1)

@@ -112,7 +112,7 @@ class _Heard:
 
 
 class _While(NamedTuple):
-    """When a change took effect, at the earliest and at the latest, and from when on it is vouched for."""
+    """When a change took effect, at the earliest and at the latest, and after when it is vouched for."""
 
     low: float
     high: float
@@ -274,8 +274,9 @@ class Witness:
         """Tell a change; of the while in which it took effect, if that isn't a moment, nothing is vouched for."""
         if effect.low < effect.high and agent.is_vouched:
             self._tell_recorder(Suspension(effect.low, (agent_id,)))
-            agent.vouched_at, agent.undated = effect.known_at, None
-            self._tell(Reading(agent_id, ((effect.high, state),), effect.known_at, lasts=True))
+            # At that very moment what was before still counts, and it is that which is in doubt.
+            agent.vouched_at, agent.undated = effect.known_at + _INSTANT, None
+            self._tell(Reading(agent_id, ((effect.high, state),), agent.vouched_at, lasts=True))
         else:
             agent.awaited = agent.awaited if effect.low == effect.high else ()
             self._tell(StateUpdate(agent_id, state, effect.high))
@@ -330,7 +331,7 @@ class Witness:
         if agent.undated is not None and agent.undated.before.is_after(stamp, self._timeline.local(stamp)):
             agent.undated = None
         if agent.is_vouched:
-            agent.vouched_at = max(agent.vouched_at, word.at)
+            agent.vouched_at = max(agent.vouched_at, word.at + _INSTANT)
             self._vouch_anew(agent_id, self._timeline.local(stamp), agent.vouched_at)
 
     def _vouch_anew(self, agent_id: str, until: float, since: float) -> None:
