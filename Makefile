@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WHEEL_VENV := .wheel-venv
 PIP_INSTALL := -m pip --quiet --disable-pip-version-check install
+WHERE_PACKAGES_ARE := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
@@ -57,9 +58,12 @@ wheel: $(VENV)/.dev  ## build dist/*.whl
 	@rm -rf dist
 	@$(BIN)/python -m pip --quiet wheel --no-deps --no-build-isolation --wheel-dir dist .
 
-test-wheel: wheel $(WHEEL_VENV)/.dev engines $(SDKS)  ## run the tests against the built wheel, with coverage
-	@$(WHEEL_VENV)/bin/python $(PIP_INSTALL) --force-reinstall --no-deps dist/*.whl
-	@$(WHEEL_VENV)/bin/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --cov=call_initiation \
+# The wheel's own environment, and after it the packages of the checkout's: of these, a path shows no editable install.
+test-wheel: wheel engines $(SDKS)  ## run the tests against the built wheel, with coverage
+	@$(BIN)/python -m venv --clear --without-pip $(WHEEL_VENV)
+	@PIP_PYTHON=$(WHEEL_VENV) $(BIN)/python $(PIP_INSTALL) --no-deps dist/*.whl
+	@$(BIN)/python $(WHERE_PACKAGES_ARE) >"$$($(WHEEL_VENV)/bin/python $(WHERE_PACKAGES_ARE))/dev.pth"
+	@$(WHEEL_VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --cov=call_initiation \
 		$(if $(filter 1,$(COVERAGE)),--cov-fail-under=100) $(ARGS)
 
 lock: $(BIN)/uv  ## resolve requirements/*.txt anew from pyproject.toml; UPGRADE=1 takes the newest releases
@@ -100,9 +104,6 @@ endef
 $(BIN)/pip:
 	$(call make-venv,$(VENV))
 
-$(WHEEL_VENV)/bin/pip:
-	$(call make-venv,$(WHEEL_VENV))
-
 # A recipe and no prerequisite: a lock that is older than pyproject.toml is no reason to install it first.
 $(BIN)/uv:
 	@$(MAKE) --no-print-directory $(VENV)/.dev
@@ -119,11 +120,6 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/pip
 	@$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements/dev.txt
 	@$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $(VENV)/.demo $@
-
-$(WHEEL_VENV)/.dev: requirements/dev.txt | $(WHEEL_VENV)/bin/pip
-	@echo 'installing the tests into $(WHEEL_VENV)'
-	@$(WHEEL_VENV)/bin/python $(PIP_INSTALL) --require-hashes -r requirements/dev.txt
-	@touch $@
 
 .engines/sdk/.done: requirements/sdk.txt
 	@echo 'installing the official Python SDK into .engines/sdk'
