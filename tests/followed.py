@@ -3,14 +3,14 @@
 import asyncio
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from random import Random
-from time import monotonic
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import httpx
 
+import leaping
 from call_initiation.agents import http_date, label
 from call_initiation.events import Certainty, Event, StateLabel
 from call_initiation.exporter import Exporter
@@ -34,25 +34,29 @@ from call_initiation.sockets import connector
 from call_initiation.timeline import Timeline
 from call_initiation.tokens import Credentials, Tokens
 
-START = 1_790_000_000.0
-SETTLE = 10.0
+START: Final = 1_790_000_000.0
+SETTLE: Final = 10.0
 """Seconds from a send to its record."""
 
+UNDER_WAY: Final = 0.0005
+"""Real seconds for what is under way between two sockets of this process."""
 
-class QuickTime:
-    """Time that passes faster than ours."""
+LATENCY: Final = 0.1
+"""Seconds that an answer of the API takes on average; notifications overtake it."""
 
-    def __init__(self, speed: float) -> None:
-        self.speed = speed
-        self._began = monotonic()
+LOOKS_EVERY: Final = 0.05
 
-    def __call__(self) -> float:
-        """Return the time."""
-        return START + (monotonic() - self._began) * self.speed
+Result = TypeVar("Result")
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait so many seconds of this time."""
-        await asyncio.sleep(seconds / self.speed)
+
+def in_quick_time(story: Coroutine[Any, Any, Result]) -> Result:
+    """Run a story by a time that passes only while nothing is under way, and then leaps."""
+    return leaping.run(story, UNDER_WAY)
+
+
+def now() -> float:
+    """Return the time of the story that is running."""
+    return START + asyncio.get_running_loop().time()
 
 
 class Truthful(Organisation):
@@ -78,9 +82,9 @@ class Truthful(Organisation):
 class Followed:
     """A pretend organisation, a feed that follows it, and how the two compare."""
 
-    def __init__(self, organisation: Truthful, time: QuickTime, url: str, http: httpx.AsyncClient) -> None:
+    def __init__(self, organisation: Truthful, url: str, http: httpx.AsyncClient) -> None:
         self.organisation = organisation
-        self.time = time
+        self.time = now
         self.url = url
         self.timeline = Timeline()
         self.exporter = Exporter()
@@ -120,69 +124,70 @@ class Followed:
         return sum(state.certainty is Certainty.KNOWN for state in states)
 
     async def until(self, condition: Callable[[], bool], within: float) -> float:
-        """Wait for a condition; return how many seconds of the quick time it took."""
+        """Wait for a condition; return how many seconds it took."""
         began = self.time()
         while not condition():
             assert self.time() - began < within, "it took too long"
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(LOOKS_EVERY)
         return self.time() - began
 
     async def for_seconds(self, seconds: float) -> None:
         """Let time pass."""
-        await self.time.sleep(seconds)
+        await asyncio.sleep(seconds)
 
     async def check(self) -> None:
-        """Ask for each agent's state again and again, as of a send that has settled, and hold it against the truth."""
+        """Ask for each agent's state again and again, as of a send that has settled, and hold it against the truth.
+
+        Who is deleted has no true state: until a read shows it, what was so before is told.
+        """
         while True:
-            sent = self.time() - SETTLE
-            for agent in self.organisation.agent_ids:
+            sent, gone = self.time() - SETTLE, self.organisation.disturbances.deleted
+            for agent in (one for one in self.organisation.agent_ids if one not in gone):
                 state, _ = self.exporter.agents.as_of(agent, sent)
                 self.joins[state.certainty] += 1
                 said, truth = label(state), self.organisation.truth(agent, sent)
                 if state.certainty is Certainty.KNOWN and said is not truth:
                     self.wrong.append((agent, said, truth, sent))
-            await self.time.sleep(0.7)
+            await asyncio.sleep(0.7)
 
 
 @asynccontextmanager
 async def following(
     agents: int = 60,
     *,
-    speed: float = 12.0,
     pace: float = 8.0,
     seed: int = 1,
     whom: Following | None = None,
     behaviour: Behaviour | None = None,
 ) -> AsyncGenerator[Followed]:
     """Follow a pretend organisation."""
-    time = QuickTime(speed)
     organisation = Truthful(
-        seed, agents, started=time(), behaviour=behaviour or Behaviour(pace=pace, rate_limit=100_000)
+        seed, agents, started=now(), behaviour=behaviour or Behaviour(pace=pace, rate_limit=100_000)
     )
     hooks: dict[str, list[Callable[..., Any]]] = {"request": [], "response": []}
     async with (
-        Server(organisation, clock=time, tick=0.005) as server,
+        Server(organisation, clock=now, latency=LATENCY) as server,
         httpx.AsyncClient(trust_env=False, event_hooks=hooks) as http,
         httpx.AsyncClient(trust_env=False) as other,
         connector(httpx.create_ssl_context()) as connect,
     ):
-        run = Followed(organisation, time, server.url, other)
-        tokens = Tokens(Credentials(CLIENT_ID, CLIENT_SECRET), server.url, http, time)
-        api = GenesysApi(http, tokens, server.url, Budget(), clock=time, sleep=time.sleep)
+        run = Followed(organisation, server.url, other)
+        tokens = Tokens(Credentials(CLIENT_ID, CLIENT_SECRET), server.url, http, now)
+        api = GenesysApi(http, tokens, server.url, Budget(), clock=now)
         random = Random(seed).random  # noqa: S311 - a seed makes a failure repeatable
-        means = Means(api, connect, run.tell, time, time.sleep, random, run.timeline, run.faults.append)
+        means = Means(api, connect, run.tell, now, asyncio.sleep, random, run.timeline, run.faults.append)
         feed = run.feed = Feed(means, whom or Following(tuple(organisation.agent_ids)))
 
         async def note_date(response: httpx.Response) -> None:
             date = http_date(response.headers["date"])
             last_good = run.timeline.good_at
             sent = response.request.extensions["sent"]
-            if date is not None and run.timeline.observe_date(date, sent, time()):
+            if date is not None and run.timeline.observe_date(date, sent, now()):
                 feed.jumped(last_good)
             feed.skewed(run.timeline.skew)
 
         async def note_start(request: httpx.Request) -> None:
-            request.extensions["sent"] = time()
+            request.extensions["sent"] = now()
 
         http.event_hooks = {"request": [note_start], "response": [note_date]}
         tasks = [asyncio.create_task(feed.run(run.door)), asyncio.create_task(run.check())]

@@ -17,7 +17,8 @@ from call_initiation.follow import Following
 from call_initiation.recorder import Forgotten, Told
 from call_initiation.simulator.disturbances import Strike
 from call_initiation.simulator.org import Organisation
-from timeless import World, living, refusal, run
+from leaping import run
+from timeless import World, living, refusal
 
 AGENTS = 6
 SLOW = 20.0

@@ -18,7 +18,8 @@ from call_initiation.follow import Following
 from call_initiation.members import EVERY
 from call_initiation.simulator.disturbances import Strike
 from call_initiation.simulator.org import Organisation, user_token
-from timeless import World, living, refusal, run
+from leaping import run
+from timeless import World, living, refusal
 
 
 class Rig(World):

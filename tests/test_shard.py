@@ -16,7 +16,8 @@ from call_initiation.notifications import TOPICS_PER_CHANNEL
 from call_initiation.shard import Shard, race
 from call_initiation.simulator.disturbances import Strike
 from call_initiation.timeline import BLUR
-from timeless import World, living, refusal, run
+from leaping import run
+from timeless import World, living, refusal
 
 Reports = list[tuple[bool, str]]
 Story = Callable[["Rig"], Awaitable[None]]

@@ -20,8 +20,9 @@ from call_initiation.simulator.org import CALM, CLIENT_ID, CLIENT_SECRET, Organi
 from call_initiation.simulator.server import Server, ServerThread
 from call_initiation.store import RHYTHM, Member, Rhythm, _name, shared
 from call_initiation.tokens import Credentials
+from leaping import run
 from stores import RedisServer, state, until
-from timeless import living, run
+from timeless import living
 
 QUICK = Rhythm(lease=0.5, pulse=0.05, silence=0.3)
 

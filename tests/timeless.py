@@ -1,4 +1,4 @@
-"""A pretend organisation without sockets, in an event loop whose time leaps: hours pass at once, and always alike."""
+"""A pretend organisation without sockets, for stories in an event loop whose time leaps: always alike."""
 
 import asyncio
 from collections import deque
@@ -6,8 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from random import Random
-from selectors import SelectSelector
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import httpx
 
@@ -28,41 +27,6 @@ from call_initiation.tokens import Credentials, Tokens
 START: Final = 1_790_000_000.0
 URL: Final = "https://api.example.com"
 _LOOKS_EVERY: Final = 0.1
-
-Result = TypeVar("Result")
-
-
-class _Leaping(SelectSelector):
-    """Waits for nothing: where nothing is ready, the time is at once what it would be after the wait."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        """Leap over the wait."""
-        ready = super().select(0)
-        assert ready or timeout is not None, "nothing will ever happen again"
-        self.now += 0.0 if ready else timeout or 0.0
-        return ready
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    """An event loop that runs by a leaping selector's time."""
-
-    def __init__(self) -> None:
-        self._leaping = _Leaping()
-        super().__init__(self._leaping)
-
-    def time(self) -> float:
-        """Return the time that has been leapt to."""
-        return self._leaping.now
-
-
-def run(story: Coroutine[Any, Any, Result]) -> Result:
-    """Run a story in no time."""
-    with asyncio.Runner(loop_factory=_Loop) as runner:
-        return runner.run(story)
 
 
 class Wire:

@@ -4,7 +4,6 @@ A pretend organisation lives in quick time, a feed follows it over real sockets,
 the truth all the time. Each test prints how long recovery took.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -22,7 +21,7 @@ from call_initiation.events import (
 from call_initiation.follow import Following
 from call_initiation.simulator.org import Behaviour, Organisation
 from call_initiation.witness import Witness
-from followed import Followed, following
+from followed import Followed, following, in_quick_time
 
 AGENTS = 60
 SOON = 60.0
@@ -46,7 +45,7 @@ def tell(story: Story, **made: Any) -> Followed:
             await story(run)
         return run
 
-    run = asyncio.run(told())
+    run = in_quick_time(told())
     assert [] == run.faults
     say(str(dict(run.joins)))
     return run
@@ -232,7 +231,7 @@ def test_more_agents_than_a_channel_takes_are_shared_out() -> None:
             await run.for_seconds(20)
             assert [] == run.wrong
 
-    asyncio.run(told())
+    in_quick_time(told())
 
 
 def test_whom_no_channel_reaches_is_read_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +250,7 @@ def test_whom_no_channel_reaches_is_read_in_turn(monkeypatch: pytest.MonkeyPatch
             await run.until(lambda: not run.exporter.agents.known(agents[0]), SOON)
             assert ([], []) == (run.wrong, run.faults)
 
-    asyncio.run(told())
+    in_quick_time(told())
 
 
 def test_whose_topics_are_rejected_is_read_instead() -> None:
@@ -264,7 +263,7 @@ def test_whose_topics_are_rejected_is_read_instead() -> None:
             await run.for_seconds(10)
             assert not run.exporter.agents.known("nobody")
 
-    asyncio.run(told())
+    in_quick_time(told())
 
 
 def test_a_successor_that_cannot_be_had_at_once_is_tried_again() -> None:
@@ -293,7 +292,7 @@ def test_agents_who_cannot_be_added_now_are_added_later() -> None:
             await run.disturb(retry_after=0.0)
             await run.until(lambda: run.known() == 10, SOON)
 
-    asyncio.run(told())
+    in_quick_time(told())
 
 
 def test_a_fault_of_ours_is_counted_and_does_not_end_the_feed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +308,7 @@ def test_a_fault_of_ours_is_counted_and_does_not_end_the_feed(monkeypatch: pytes
             await recovered(run)
             assert [] == run.wrong
 
-    asyncio.run(told())
+    in_quick_time(told())
 
 
 def test_a_loss_while_a_successor_takes_over_is_a_loss() -> None:
@@ -322,6 +321,6 @@ def test_a_loss_while_a_successor_takes_over_is_a_loss() -> None:
         await noticed(run)
         await recovered(run)
 
-    run = tell(story, speed=10.0)
+    run = tell(story)
     assert [] == run.wrong
     assert ["", "dropped"] == reconnects(run)

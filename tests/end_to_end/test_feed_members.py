@@ -4,7 +4,6 @@ A pretend organisation lives in quick time, a feed follows it over real sockets,
 the truth all the time.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,11 +15,11 @@ from call_initiation.follow import Following
 from call_initiation.simulator.disturbances import Disturbances
 from call_initiation.simulator.org import Organisation
 from call_initiation.simulator.teams import Team
-from followed import Followed, following
+from followed import Followed, following, in_quick_time
 
 AGENTS = 40
 SOON = 60.0
-"""Seconds of the quick time within which a change of members is to be seen."""
+"""Seconds within which a change of members is to be seen."""
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +75,7 @@ def test_members_of_queues_and_groups_are_followed_and_nobody_else() -> None:
             assert whom == subscribed(run)
             await run.for_seconds(30)
 
-    asyncio.run(told())
+    in_quick_time(told())
 
 
 def test_a_queue_of_more_than_a_page_is_followed_whole() -> None:
@@ -88,7 +87,7 @@ def test_a_queue_of_more_than_a_page_is_followed_whole() -> None:
         async with followed(300, queue_ids=(sales.id,)) as run:
             await settled(run, sales.member_ids)
 
-    asyncio.run(told())
+    in_quick_time(told())
 
 
 def test_who_joins_is_followed_and_who_leaves_is_let_go() -> None:
@@ -110,7 +109,7 @@ def test_who_joins_is_followed_and_who_leaves_is_let_go() -> None:
             await settled(run, SALES.member_ids)
             await run.until(lambda: run.known([leaves]) == 1, SOON)
 
-    asyncio.run(told())
+    in_quick_time(told())
 
 
 def test_who_left_is_kept_where_something_else_asks_for_it() -> None:
@@ -130,7 +129,7 @@ def test_who_left_is_kept_where_something_else_asks_for_it() -> None:
             await run.disturb(members={SALES.id: [], SERVICE.id: []})
             await settled(run, {named, seen})
 
-    asyncio.run(told())
+    in_quick_time(told())
 
 
 def test_a_queue_that_cannot_be_read_keeps_its_members_and_holds_up_no_other() -> None:
@@ -145,7 +144,7 @@ def test_a_queue_that_cannot_be_read_keeps_its_members_and_holds_up_no_other() -
             await run.disturb(retry_after=0.0, members={SALES.id: SALES.member_ids[:2]})
             await settled(run, SALES.member_ids[:2])
 
-    asyncio.run(told())
+    in_quick_time(told())
 
 
 def test_members_are_looked_at_again_after_a_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +160,7 @@ def test_members_are_looked_at_again_after_a_lost_connection(monkeypatch: pytest
             await run.disturb(strike="drop")
             await settled(run, SALES.member_ids[1:])
 
-    asyncio.run(told())
+    in_quick_time(told())
 
 
 def test_members_whom_no_channel_reaches_come_and_go_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +175,7 @@ def test_members_whom_no_channel_reaches_come_and_go_as_well(monkeypatch: pytest
             await run.for_seconds(20)
             assert set(SALES.member_ids[1:]) == have(run)
 
-    asyncio.run(told())
+    in_quick_time(told())
 
 
 def test_who_leaves_while_no_channel_can_be_had_is_let_go_at_once() -> None:
@@ -192,4 +191,4 @@ def test_who_leaves_while_no_channel_can_be_had_is_let_go_at_once() -> None:
             await settled(run, SALES.member_ids[1:])
             assert set(SALES.member_ids[1:]) == subscribed(run)
 
-    asyncio.run(told())
+    in_quick_time(told())

@@ -4,18 +4,17 @@ A pretend organisation lives in quick time, a feed follows it over real sockets,
 the truth all the time.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import pairwise
 
 from call_initiation.events import AgentState, Certainty, FeedChange, FeedState, StateLabel, StateSource
-from followed import Followed, following
+from followed import Followed, following, in_quick_time
 
 AGENTS = 60
 SOON = 60.0
-"""Seconds of the quick time within which everyone was read."""
+"""Seconds within which everyone was read."""
 
 FEW = 4
 """How many agents may be in doubt, or shown as they were, at any moment of a busy day."""
@@ -70,7 +69,7 @@ def test_agents_are_read_where_channels_are_forbidden() -> None:
             await run.for_seconds(30)
             assert AGENTS == run.known()
 
-    asyncio.run(told())
+    in_quick_time(told())
 
 
 def test_agents_are_read_where_no_socket_can_be_opened() -> None:
@@ -83,7 +82,7 @@ def test_agents_are_read_where_no_socket_can_be_opened() -> None:
             await run.disturb(down=False)
             await run.until(lambda: run.known() == AGENTS, SOON)
 
-    asyncio.run(told())
+    in_quick_time(told())
 
 
 def test_what_was_heard_before_gives_way_to_what_is_read() -> None:
@@ -108,7 +107,7 @@ def test_what_was_heard_before_gives_way_to_what_is_read() -> None:
             assert ([], []) == (run.wrong, run.faults)
             assert (FeedState.UP, "evicted") == next(one for one in reversed(health(run)) if one[0] is FeedState.UP)
 
-    asyncio.run(told())
+    in_quick_time(told())
 
 
 def test_who_is_deleted_meanwhile_is_unknown() -> None:
@@ -121,4 +120,4 @@ def test_who_is_deleted_meanwhile_is_unknown() -> None:
             await run.disturb(deleted=gone)
             await run.until(lambda: not any(map(run.exporter.agents.known, gone)), SOON)
 
-    asyncio.run(told())
+    in_quick_time(told())
