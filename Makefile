@@ -16,6 +16,7 @@ ENGINES := promtool=prometheus prometheus=prometheus amtool=prometheus-alertmana
 # The official Genesys SDKs, which place calls through the gateway: only where CI=true, for they are large.
 SDKS := $(if $(filter true,$(CI)),.engines/sdk/.done .engines/jssdk/.done)
 JAVASCRIPT_SDK := purecloud-platform-client-v2@262.0.0
+CHECKS := $(addprefix check-,pyright mypy ruff layers generated image)
 # Scripts that make committed files, each with --check.
 GENERATORS := $(wildcard docs/build.py dashboards/build.py dashboards/newrelic/build.py)
 # How many tests run side by side; the long ones, end to end, come first.
@@ -29,19 +30,35 @@ COVERAGE ?= 1
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
+ready: $(VENV)/.dev $(SDKS)  ## install what the tests need
+
 demo: $(VENV)/.demo  ## install what the program needs, and show it on loopback; FOR=60s ends it, ARGS=… adds options
 	@$(BIN)/call-initiation-exporter demo $(if $(FOR),--for $(FOR)) $(ARGS)
 
-test: $(VENV)/.dev engines $(SDKS)  ## install what the tests need, and run them; ARGS=… goes to pytest
+test: ready engines  ## install what the tests need, and run them; ARGS=… goes to pytest
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: $(VENV)/.dev  ## linters, type checkers, layers, generated files, Dockerfile
+check: $(CHECKS)  ## linters, type checkers, layers, generated files, Dockerfile
+
+$(CHECKS): $(VENV)/.dev
+
+check-ruff:
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+
+check-mypy:
 	@$(BIN)/mypy
+
+check-pyright:
 	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+check-layers:
 	@$(BIN)/lint-imports --no-logo --no-cache
+
+check-generated:
 	@for generator in $(GENERATORS); do $(BIN)/python $$generator --check || exit 1; done
+
+check-image:
 	@$(BIN)/hadolint Dockerfile
 
 bench: $(VENV)/.dev  ## measure what the README says of speed; ARGS=… goes to benchmarks/run.py
@@ -83,7 +100,7 @@ clean:  ## remove all that make has made
 	@rm -rf $(VENV) $(WHEEL_VENV) .engines dist build .coverage .coverage.* .hypothesis .*_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test check bench docs pictures wheel test-wheel lock engines sdks clean
+.PHONY: help ready demo test check $(CHECKS) bench docs pictures wheel test-wheel lock engines sdks clean
 
 # $(call apt-get-install,PACKAGES) fails with the command to run where we aren't root and sudo would ask.
 apt-get-install = if test "$$(id -u)" = 0; then as=; else as='sudo -n'; fi; \
@@ -121,13 +138,14 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/pip
 	@$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $(VENV)/.demo $@
 
-.engines/sdk/.done: requirements/sdk.txt
+# After the first environment: what Debian's packages lack is installed by one process at a time.
+.engines/sdk/.done: requirements/sdk.txt | $(BIN)/pip
 	@echo 'installing the official Python SDK into .engines/sdk'
 	$(call make-venv,.engines/sdk)
 	@.engines/sdk/bin/python $(PIP_INSTALL) --require-hashes -r requirements/sdk.txt
 	@touch $@
 
-.engines/jssdk/.done:
+.engines/jssdk/.done: | $(BIN)/pip
 	@echo 'installing the official JavaScript SDK into .engines/jssdk'
 	@command -v npm >/dev/null || { $(call apt-get-install,nodejs npm); }
 	@mkdir -p .engines/jssdk && npm install --prefix .engines/jssdk --no-save --no-audit --no-fund --silent $(JAVASCRIPT_SDK)
