@@ -4,7 +4,9 @@ import importlib.util
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,24 @@ def pytest_report_header() -> str:
     """Name the package under test: the checkout's, or a built wheel's."""
     spec = importlib.util.find_spec("call_initiation")
     return f"call_initiation: {spec and spec.origin}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Measure no branches in a test marked `untraced`, nor in what is set up for it.
+
+    pytest-cov's own mark has no effect in the workers of pytest-xdist, where two collectors lie one on the other.
+    """
+    if not any(map(item.get_closest_marker, ("untraced", "hypothesis"))):
+        return (yield)
+    tracers = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)
+    try:
+        return (yield)
+    finally:
+        threading.settrace(tracers[1])
+        sys.settrace(tracers[0])
 
 
 def _engine(name: str) -> Path:

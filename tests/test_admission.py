@@ -43,6 +43,14 @@ def test_every_head_is_judged_and_what_passes_is_clean(head: Head, rules: Rules)
     assert judged.target == head.target or (judged.host is Host.LOGIN and head.target == b"/login" + judged.target)
 
 
+@pytest.mark.parametrize("header", [(b"X", b"a\0"), (b"X", b"a\nb"), (b"", b"a"), (b"X y", b"a")])
+def test_a_header_with_a_character_that_it_may_not_have_is_refused(header: Header) -> None:
+    """RFC 9110, 5.1 and 5.5; by its name or by its value."""
+    judged = admit(Head(b"POST", CALLS, "1.1", [*HOST, header]), Rules())
+    assert isinstance(judged, Refusal)
+    assert 400 == judged.status
+
+
 def test_a_length_is_digits_and_no_more() -> None:
     """RFC 9110, 8.6; whatever a parser let through."""
     for length, status in ((b"+3", 400), (b"0x3", 400), (b"3 ", 400), (b"", 400), (b"9" * 19, 400), (b"512001", 413)):

@@ -27,8 +27,10 @@ import call_initiation
 from call_initiation import Exporter, InstrumentError, Ledger, SettingsError
 from call_initiation.catalogue import INTERNAL_ERRORS
 from call_initiation.endpoints import CALLS, CALLS_OF_USER
+from call_initiation.events import AgentState, Presence, StateChange, StateLabel, StateSource
 from call_initiation.feed import Access, FeedThread, Port
 from call_initiation.follow import Following
+from call_initiation.recorder import Reading
 
 AGENT = "9d4b4c1e-0000-4000-8000-000000000001"
 PAYLOAD = {"phoneNumber": "+33199000000"}
@@ -192,6 +194,16 @@ def test_a_change_that_comes_too_late_is_counted() -> None:
         exporter.agent_state(AGENT, presence="AWAY", since=exporter.now() - 30)
         assert exporter.flush(SOON)
         assert {(): 1} == samples(exporter, "call_initiation_state_joins_late_total")
+
+
+def test_a_reading_that_shows_what_is_known_already_is_no_change() -> None:
+    """It is vouched for anew, and nothing is told."""
+    reading = Reading(AGENT, ((99.0, AgentState(presence=Presence.BUSY, source=StateSource.REST)),), 100.0, lasts=True)
+    with Exporter() as exporter:
+        (change,) = exporter._apply(reading)
+        assert isinstance(change, StateChange)
+        assert (StateLabel.UNKNOWN, StateLabel.BUSY) == (change.before, change.after)
+        assert [] == list(exporter._apply(reading))
 
 
 def test_the_books_are_on_metrics() -> None:

@@ -136,6 +136,14 @@ def test_whatever_the_height_it_fits(height: int, codes: int) -> None:
     assert codes == len(named) + sum(more)
 
 
+def test_codes_for_which_there_is_no_room_are_counted() -> None:
+    """Below the others."""
+    shown = view([call for number in range(30) for call in refused(f"code.{number}", StateLabel.BUSY, 1)])
+    rows = drawn(scene(shown), height=20)
+    named = [row for row in rows if row.startswith(" code.")]
+    assert [f" and {30 - len(named)} more"] == [row.rstrip() for row in rows if row.startswith(" and ")]
+
+
 def test_a_line_says_how_things_stand() -> None:
     """The time, the sums, the most telling cell."""
     assert (

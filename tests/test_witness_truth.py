@@ -26,6 +26,8 @@ from call_initiation.users import as_array, as_object, user_state
 from call_initiation.witness import Witness
 from simulated import NOW, client_token, headers
 
+pytestmark = pytest.mark.untraced
+
 AGENTS = 10
 TICK = 0.02
 SETTLE = 2.0

@@ -12,6 +12,8 @@ from call_initiation.observation import KEPT_BODY
 from servers import Cut, Server, always, head
 from twins import CALLS
 
+pytestmark = pytest.mark.untraced
+
 MEGABYTE = 1 << 20
 GROWTH = 10 * MEGABYTE
 

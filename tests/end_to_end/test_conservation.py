@@ -21,6 +21,8 @@ from collector import Answer, Collector, Fault, black_hole, free_port
 from servers import Cut, Received, Server, answer
 from twins import TRUST
 
+pytestmark = pytest.mark.untraced
+
 PAYLOAD = {"phoneNumber": "+33199000000"}
 REFUSAL = answer(400, json.dumps({"code": "bad.request"}).encode(), ("Content-Type", "application/json"))
 THREADS, EACH = 8, 500

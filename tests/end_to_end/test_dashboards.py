@@ -54,6 +54,8 @@ from collector import attributes as plain
 from servers import Cut, Received, Server, answer
 from watching import Prometheus, alertmanager, paged, prometheus, quickened, until
 
+pytestmark = pytest.mark.untraced
+
 AGENTS = 400
 FOLLOWED = 20
 ATTEMPTED = 1_600

@@ -21,6 +21,8 @@ from call_initiation.settings import load
 from call_initiation.simulator.org import LedgerEntry, Organisation, OrgChange, Part
 from collector import Collector, attributes
 
+pytestmark = pytest.mark.untraced
+
 REFUSED = 1_000
 TAG = "call_initiation.agent."
 CORRELATION_ID = "call_initiation.correlation_id"

@@ -28,6 +28,8 @@ from gateways import BODY, CALLS, Client, Running, post, running
 from servers import PATIENCE, Act, Cut, Received, Server, answer, chunk, head
 from twins import faults, listening
 
+pytestmark = pytest.mark.untraced
+
 COUNT, AT_ONCE, SEED = 10_000, 32, 20
 DEADLINE, CONNECT = 2.0, {"stalled": 0.2}  # seconds
 

@@ -20,6 +20,8 @@ from call_initiation.simulator.server import Server, ServerThread
 from call_initiation.store import Member, Rhythm
 from stores import Party, RedisServer, parties, state, until
 
+pytestmark = pytest.mark.untraced
+
 ENOUGH = 500
 """How many lookups of known states make a sample."""
 

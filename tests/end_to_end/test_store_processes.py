@@ -23,6 +23,8 @@ from call_initiation.simulator.server import Server, ServerThread
 from followed import Truthful
 from stores import RedisServer
 
+pytestmark = pytest.mark.untraced
+
 NUMBER = "+33199000042"
 PATIENCE = 40.0
 ENOUGH = 200

@@ -31,6 +31,8 @@ from collector import Collector
 from servers import Act, Cut, Received, Server, answer, head
 from twins import TRUST
 
+pytestmark = pytest.mark.untraced
+
 TOKEN = "hT9Kd3vQ8mZ2xLp7Rw4Yc1Nb6Fj5Gs0V"
 WORDS = "orangutan-lighthouse-quilt"
 """A secret that doesn't look like one: only who knows it can mask it."""
