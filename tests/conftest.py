@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["authorities"]
+
 settings.load_profile("ci")  # the same examples each time, however slow the machine
 
 

@@ -16,6 +16,8 @@ import pytest
 VERSION = "0.28.1"
 SHA256 = "75e98c5f16b0f35b567856f597f06ff2270a374470a5c2392242528e3e3e42fc"
 CACHE = Path(__file__).parents[2] / ".engines" / f"httpx-{VERSION}"
+HERE = Path(__file__).parent
+PLUGINS = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
 PORT = 8000
 """Where the suite's own server listens; it can't be told otherwise."""
 
@@ -76,11 +78,12 @@ def run(suite: Path, name: str, *options: str, **environment: str) -> Run:
             "--tb=short",
             "--timeout=60",
             *plugins,
+            "-pauthorities",
             f"--junitxml={report}",
             *options,
         ],
         cwd=suite,
-        env={**os.environ, "PYTEST_ADDOPTS": "", **environment},
+        env={**os.environ, "PYTEST_ADDOPTS": "", "PYTHONPATH": PLUGINS, **environment},
         check=False,
         capture_output=True,
         text=True,
@@ -102,8 +105,7 @@ def test_httpxs_own_tests_see_no_difference(suite: Path) -> None:
             give_up(f"port {PORT}, where httpx's tests have their server, is taken")
     report = suite.parent / "report.json"
     bare = run(suite, "bare")
-    here = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    wrapped = run(suite, "wrapped", "-pwrapped_httpx", PYTHONPATH=here, WRAPPED_HTTPX_REPORT=str(report))
+    wrapped = run(suite, "wrapped", "-pwrapped_httpx", WRAPPED_HTTPX_REPORT=str(report))
     recorded = json.loads(report.read_text(encoding="utf-8"))
     print(bare.summary, wrapped.summary, f"recorded: {recorded}", sep="\n")  # noqa: T201 - pytest shows it with -rP
     print("fail bare:", *sorted(bare.failed), sep="\n")  # noqa: T201 - as above
