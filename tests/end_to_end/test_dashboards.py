@@ -297,7 +297,10 @@ def test_every_recorded_series_is_there(observed: Observed) -> None:
 
 
 def test_the_planted_effect_stands_out(observed: Observed) -> None:
-    """Its lift and its φ are the highest; every other pair is near 1 and 0, where it isn't too rare to say."""
+    """Its lift and its φ are the highest; every other pair is near 1 and 0, where it isn't too rare to say.
+
+    Not so the planted code with another state: it is there only where the state changed while the call was under way.
+    """
     cells, lifts, phis = observed.truth.cells, observed.lifts, observed.phis
     others = {cell: lift for cell, lift in lifts.items() if cell != PLANTED and cells[cell].expected >= ENOUGH}
     say(f"planted: {cells[PLANTED].refusals} refusals, lift {lifts[PLANTED]:.1f}, phi {phis[PLANTED]:.2f}")
@@ -309,7 +312,7 @@ def test_the_planted_effect_stands_out(observed: Observed) -> None:
     assert lifts[PLANTED] > 4
     assert phis[PLANTED] > 0.5
     assert len(others) >= 3
-    assert all(0.15 < lift < 2.5 for lift in others.values()), others
+    assert all((0.0 if code == PLANTED[0] else 0.15) < lift < 2.5 for (code, _), lift in others.items()), others
     assert all(abs(phi) < 0.25 for cell, phi in phis.items() if cell != PLANTED), phis
 
 

@@ -23,6 +23,7 @@ import pytest
 
 from call_initiation import Exporter, Ledger
 from call_initiation.events import Outcome
+from call_initiation.front import Patience
 from call_initiation.relay import Origin
 from gateways import BODY, CALLS, Client, Running, post, running
 from servers import PATIENCE, Act, Cut, Received, Server, answer, chunk, head
@@ -32,6 +33,8 @@ pytestmark = pytest.mark.untraced
 
 COUNT, AT_ONCE, SEED = 10_000, 32, 20
 DEADLINE, CONNECT = 2.0, {"stalled": 0.2}  # seconds
+LASTING = Patience(idle=3600.0)
+"""No gateway closes a connection just when a dialer that seldom calls there takes it up again."""
 
 REFUSED = b'{"code": "bad.request", "status": 400}'
 LOST = (502, "answer_lost", "ambiguous")
@@ -281,7 +284,9 @@ def test_ten_thousand_calls_are_each_placed_once_and_answered_as_promised(
     }
     with upstream.server, ExitStack() as stack:
         gateways = {
-            name: stack.enter_context(running(origin, observer, deadline=DEADLINE, connect=CONNECT.get(name, DEADLINE)))
+            name: stack.enter_context(
+                running(origin, observer, deadline=DEADLINE, connect=CONNECT.get(name, DEADLINE), patience=LASTING)
+            )
             for name, origin in origins.items()
         }
         results = through(upstream, gateways)
