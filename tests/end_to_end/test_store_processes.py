@@ -227,8 +227,9 @@ def test_a_reader_that_was_stopped_catches_up(company: Company) -> None:
     """Whatever it missed."""
     leader, (reader, other) = company.split()
     reader.signal(signal.SIGSTOP)
+    gone_on = [one.calls_on() for one in (leader, other)]
+    until(lambda: all(has() for has in gone_on), "gone on")
     for one in (leader, other):
-        until(one.calls_on(), "gone on")
         until(one.says_next("known"), "known by the others")
     reader.signal(signal.SIGCONT)
     until(reader.calls_on(), "woken")
