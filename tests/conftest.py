@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import os
 import shutil
+import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -15,6 +16,33 @@ from hypothesis import settings
 pytest_plugins = ["authorities"]
 
 settings.load_profile("ci")  # the same examples each time, however slow the machine
+
+FIRST = (
+    "test_store_processes",
+    "test_httpx_suite",
+    "test_store",
+    "test_gateway_many",
+    "test_feed",
+    "test_gateway_sdk",
+    "test_page",
+    "test_dashboards",
+    "test_demo",
+    "test_demo_truth",
+    "test_deploy",
+    "test_shutdown",
+)
+"""The files that take longest, those that wait beside those that work."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no worker is alone with it at the end."""
+    places = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+def pytest_sessionstart() -> None:
+    """Have Ctrl-C, which some tests send, do what it does in a terminal: a shell's background process ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
