@@ -19,8 +19,8 @@ JAVASCRIPT_SDK := purecloud-platform-client-v2@262.0.0
 CHECKS := $(addprefix check-,pyright mypy ruff layers generated image)
 # Scripts that make committed files, each with --check.
 GENERATORS := $(wildcard docs/build.py dashboards/build.py dashboards/newrelic/build.py)
-# How many tests run side by side; the long ones, end to end, come first.
-JOBS ?= 3
+# How many tests run side by side; they wait half of the time, so four keep two processors busy. The long ones come first.
+JOBS ?= 4
 # 0: a run against the wheel may leave branches untested.
 COVERAGE ?= 1
 
