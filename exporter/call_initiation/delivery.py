@@ -2,7 +2,8 @@
 
 The recorder hands a record over and goes on; a slow or dead collector is met here. What isn't delivered is kept and
 tried again, oldest first and with the same ids, until the queue is full or the collector refuses it for good; what is
-given up is counted. OpenTelemetry's own batch processors drop a batch after one failed export and can hold a process
+given up is counted. Where there is a backlog, as a journal has one, it goes first, and outlives the process.
+OpenTelemetry's own batch processors drop a batch after one failed export and can hold a process
 for half a minute at its end, which is why they aren't used.
 """
 
@@ -15,13 +16,14 @@ from enum import Enum
 from threading import Event as Flag
 from threading import Lock, Thread
 from time import monotonic
-from typing import Generic, TypeVar, assert_never
+from typing import Generic, Protocol, TypeVar, assert_never
 
 from opentelemetry import context as otel_context
 
 from call_initiation.events import Ledger
 
 Record = TypeVar("Record")
+Kept_co = TypeVar("Kept_co", covariant=True)
 
 _logger = logging.getLogger("call_initiation")
 
@@ -49,6 +51,24 @@ class Verdict:
     refused: int = 0
 
 
+class Backlog(Protocol[Kept_co]):
+    """What waits elsewhere, and keeps accounts of its own; nothing is lost there when a delivery ends."""
+
+    def take(self, limit: int, /) -> Sequence[Kept_co]:
+        """Return the next records, at most so many; then `settle` or `put_back` follows."""
+        ...
+
+    def settle(self, refused: int, /) -> None:
+        """Be done with what was taken, of which so many were refused."""
+
+    def put_back(self) -> None:
+        """Let what was taken be taken again."""
+
+    def ledger(self) -> Ledger:
+        """Return the accounts."""
+        ...
+
+
 class Delivery(Generic[Record]):
     """A bounded queue before an exporter.
 
@@ -58,9 +78,10 @@ class Delivery(Generic[Record]):
         capacity: How many records may wait; beyond, the oldest is dropped.
         batch: How many records go at once.
         interval: Seconds between exports.
+        backlog: What else is to be delivered, and goes first.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one keyword for each limit
         self,
         stage: str,
         connect: Callable[[], Callable[[Sequence[Record]], Verdict]],
@@ -68,9 +89,11 @@ class Delivery(Generic[Record]):
         capacity: int,
         batch: int,
         interval: float,
+        backlog: Backlog[Record] | None = None,
     ) -> None:
         self.stage = stage
         self._connect = connect
+        self._backlog = backlog
         self._capacity = capacity
         self._batch = batch
         self._interval = interval
@@ -134,12 +157,13 @@ class Delivery(Generic[Record]):
         self._wake.set()
 
     def ledger(self) -> Ledger:
-        """Return the accounts."""
+        """Return the accounts, the backlog's among them."""
         with self._lock:
             pending = len(self._waiting) + self._in_hand
             dropped = {reason: count for reason, count in self._dropped.items() if count}
             recorded = self._exported + pending + sum(dropped.values())
-            return Ledger(recorded=recorded, exported=self._exported, pending=pending, dropped=dropped)
+            own = Ledger(recorded=recorded, exported=self._exported, pending=pending, dropped=dropped)
+        return own if self._backlog is None else own + self._backlog.ledger()
 
     def _start(self) -> None:
         if self._thread is None:
@@ -159,6 +183,8 @@ class Delivery(Generic[Record]):
 
     def _step(self) -> bool:
         """Export one batch; tell whether another may follow at once."""
+        if self._backlog is not None and (batch := self._backlog.take(self._batch)):
+            return self._step_back(self._backlog, batch)
         with self._lock:
             batch = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
             self._in_hand = len(batch)
@@ -181,6 +207,20 @@ class Delivery(Generic[Record]):
                 case _:
                     assert_never(verdict.delivered)
         return verdict.delivered is not Delivered.NOT_NOW
+
+    def _step_back(self, backlog: Backlog[Record], batch: Sequence[Record]) -> bool:
+        """Export a batch of the backlog, as `_step` does; also where we were closed meanwhile, for it isn't dropped."""
+        verdict = self._try(batch)
+        match verdict.delivered:
+            case Delivered.YES:
+                backlog.settle(max(0, min(verdict.refused, len(batch))))
+            case Delivered.NEVER:
+                backlog.settle(len(batch))
+            case Delivered.NOT_NOW:
+                backlog.put_back()
+            case _:
+                assert_never(verdict.delivered)
+        return verdict.delivered is not Delivered.NOT_NOW and not self._is_closed
 
     def _try(self, batch: Sequence[Record]) -> Verdict:
         try:

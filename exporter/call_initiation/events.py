@@ -57,6 +57,8 @@ class TransportFailure(StrEnum):
     PROXY = "proxy"
     PROTOCOL = "protocol"
     CANCELLED = "cancelled"
+    PROCESS_DIED = "process_died"
+    """The dialer's process, or the gateway's, ended during the call; a later one tells of it by the journal."""
     OTHER = "_OTHER"
     """The fallback of OpenTelemetry's semantic conventions for `error.type`."""
 
@@ -470,9 +472,22 @@ class Ledger:
         exported: What it has passed on whole.
         pending: What it still holds.
         dropped: What it gave up, by reason.
+        recovered: How many of what it was given an earlier process had recorded, and left in the journal.
     """
 
     recorded: int = 0
     exported: int = 0
     pending: int = 0
     dropped: dict[str, int] = field(default_factory=dict[str, int])
+    recovered: int = 0
+
+    def __add__(self, other: "Ledger") -> "Ledger":
+        """Return the accounts of two parts of a stage together."""
+        reasons = self.dropped.keys() | other.dropped.keys()
+        return Ledger(
+            recorded=self.recorded + other.recorded,
+            exported=self.exported + other.exported,
+            pending=self.pending + other.pending,
+            dropped={reason: self.dropped.get(reason, 0) + other.dropped.get(reason, 0) for reason in reasons},
+            recovered=self.recovered + other.recovered,
+        )

@@ -2,9 +2,10 @@
 
 Theory. A frame is a mark, a header of fixed size and a payload. The header has a checksum of its own (CRC-32) and holds
 the payload's, so a frame is judged by itself: what is whole is found, what isn't is passed over, and the search goes on
-at the next mark. Frames of a file are numbered from 0, and so a stretch that can't be read tells how many records it
-held. Before the frames stand three notes, each with a checksum: how far two readers have come, and how far damage has
-been counted. A note that is damaged counts as 0, so that its file is read from the beginning.
+at the next mark. Frames of a file are numbered, and so a stretch that can't be read tells how many records it held:
+frame 0 tells of the file itself, and is none. Before the frames stand three notes, each with a checksum: how far two
+readers have come, and how far damage has been counted. A note that is damaged counts as 0, so that its file is read
+from the beginning.
 
 Laws, for any bytes whatsoever:
 
@@ -20,14 +21,16 @@ from struct import Struct
 from typing import Final, NamedTuple
 from zlib import crc32
 
-MAX_PAYLOAD: Final = 65_536
+MAX_PAYLOAD: Final = 16_384
 """Bytes that a payload may have; a longer one is no frame."""
 
 _MARK: Final = b"\xf5CI\x01"
 _FIELDS: Final = Struct(">4sBIQII")  # mark, kind, number, key, length of the payload, its checksum
 _CHECKSUM: Final = Struct(">I")
-_HEADER: Final = _FIELDS.size + _CHECKSUM.size
 _NOTE: Final = Struct(">I")
+
+HEADER: Final = _FIELDS.size + _CHECKSUM.size
+"""Bytes of a frame before its payload."""
 
 
 class Notes(NamedTuple):
@@ -93,7 +96,7 @@ def damage(data: bytes, found: Iterable[Found]) -> Iterator[tuple[int, int]]:
         data: All of the file.
         found: All of its frames.
     """
-    number, end = 0, START
+    number, end = 1, START
     for frame, start, after in found:
         if frame.number > number:
             yield start, frame.number - number
@@ -124,15 +127,15 @@ def _frame(data: bytes, at: int) -> Found | None:
     if header is None:
         return None
     kind, number, key, length, checksum = header
-    end = at + _HEADER + length
-    payload = data[at + _HEADER : end]
+    end = at + HEADER + length
+    payload = data[at + HEADER : end]
     is_whole = len(payload) == length and crc32(payload) == checksum
     return Found(Frame(kind, number, key, payload), at, end) if is_whole else None
 
 
 def _header(data: bytes, at: int) -> tuple[int, int, int, int, int] | None:
     """Return kind, number, key, length and checksum of the frame whose mark stands at an offset, if they are whole."""
-    fields, checksum = data[at : at + _FIELDS.size], data[at + _FIELDS.size : at + _HEADER]
+    fields, checksum = data[at : at + _FIELDS.size], data[at + _FIELDS.size : at + HEADER]
     if checksum != _CHECKSUM.pack(crc32(fields)):
         return None
     mark, kind, number, key, length, of_payload = _FIELDS.unpack(fields)
@@ -142,7 +145,7 @@ def _header(data: bytes, at: int) -> tuple[int, int, int, int, int] | None:
 def _is_begun(data: bytes, at: int) -> bool:
     """Tell whether nothing stands at an offset but a frame's beginning."""
     rest = len(data) - at
-    if rest < _HEADER:
+    if rest < HEADER:
         return True
     header = _header(data, at)
-    return header is not None and rest < _HEADER + header[3]
+    return header is not None and rest < HEADER + header[3]
