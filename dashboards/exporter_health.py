@@ -30,6 +30,7 @@ from call_initiation.catalogue import (
     RECORDER_EXPORTED,
     RECORDER_PENDING,
     RECORDER_RECORDED,
+    RECORDER_RECOVERED,
     STATE_JOINS,
     STATE_JOINS_LATE,
 )
@@ -171,9 +172,11 @@ RECORDER: Final = Shelf(
         ),
         lines(
             "Waiting, by stage",
-            "Does anything pile up? A stage that only grows has an end that doesn't take it: look at the collector.",
+            "Does anything pile up? A stage that only grows has an end that doesn't take it: look at the collector. "
+            "Recovered is what an earlier process had left in the journal.",
             "short",
             over_time(gauge(RECORDER_PENDING, "stage"), "{{stage}}"),
+            over_time(gauge(RECORDER_RECOVERED, "stage"), "{{stage}} recovered"),
         ),
         lines(
             "Dropped, by stage and reason",

@@ -249,10 +249,15 @@ class Rotel:
 
 
 @contextmanager
-def running_rotel(to: str) -> Iterator[Rotel]:
-    """Run the collector `rotel`, which forwards to an OTLP/HTTP endpoint, until the end of the block."""
+def running_rotel(to: str, http: int | None = None) -> Iterator[Rotel]:
+    """Run the collector `rotel`, which forwards to an OTLP/HTTP endpoint, until the end of the block.
+
+    Args:
+        to: Where it forwards to.
+        http: Where it takes OTLP/HTTP; any free port by default.
+    """
     agent = Path(rotel.__file__).parent / "rotel-agent"
-    grpc, http = free_port(), free_port()
+    grpc, http = free_port(), http or free_port()
     with tempfile.TemporaryDirectory() as directory:
         command = [
             str(agent),

@@ -382,6 +382,8 @@ def _shown(default: object) -> str:
             return str(default).lower()
         case float():
             return f"{default:g}s"
+        case int():
+            return f"{default // 2**20}MiB"
         case settings.Address():
             return f"{default.host}:{default.port}"
         case _:

@@ -6,6 +6,8 @@ import logging
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from threading import Event as Flag
 from typing import Any
 
 import httpx
@@ -13,7 +15,12 @@ import pytest
 from opentelemetry import metrics, trace
 from opentelemetry._logs import get_logger_provider
 from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk._logs.export import (
+    InMemoryLogRecordExporter,
+    LogRecordExporter,
+    LogRecordExportResult,
+    SimpleLogRecordProcessor,
+)
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricExporter, MetricExportResult, MetricsData
 from opentelemetry.sdk.trace import TracerProvider
@@ -88,6 +95,7 @@ def samples(exporter: Exporter, name: str) -> dict[tuple[str, ...], float]:
         ({"settle": 61}, "settle: found 61, expected seconds from 0 to 60"),
         ({"settle": float("nan")}, "settle: found nan, expected seconds from 0 to 60"),
         ({"capacity": 0}, "capacity: found 0, expected a whole number above 0"),
+        ({"journal_size": 1_048_575}, "journal_size: found 1048575, expected bytes from 1 MiB (1048576) on"),
         (
             {"tracer_provider": trace.NoOpTracerProvider()},
             f"tracer_provider: found {trace.NoOpTracerProvider}, expected a TracerProvider of opentelemetry-sdk",
@@ -414,6 +422,78 @@ def test_a_child_begins_anew() -> None:
         client.post(CALLS, json=PAYLOAD)
         assert exporter.flush(SOON)
     assert exporter._feed._thread is not None
+    exporter.close()
+    assert Ledger(recorded=1, exported=1) == lawful(exporter)["attempts"]
+
+
+def test_a_journal_is_not_there_unless_asked_for() -> None:
+    """No stage, no file, no place on the caller's path."""
+    with Exporter() as exporter, dialer(exporter) as client:
+        client.post(CALLS, json=PAYLOAD)
+        assert "in_flight" not in lawful(exporter)
+        assert exporter._recording is exporter._recorder
+
+
+def test_failures_wait_in_a_journal_and_are_delivered_from_there(tmp_path: Path) -> None:
+    """Accepted calls go their usual way; when all is delivered, nothing is left."""
+    spans, records = InMemorySpanExporter(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+    folder = tmp_path / "journal"
+    with Exporter(settle=0.0, journal=folder, span_exporter=spans, log_record_exporter=records) as exporter:
+        for status in (202, None, None):
+            with dialer(exporter, status) as client:
+                client.post(CALLS, json=PAYLOAD)
+        assert exporter.flush(SOON)
+        books = lawful(exporter)
+        assert [".segment", ".table"] == sorted(path.suffix for path in folder.iterdir())
+    assert (3, 2) == (len(spans.get_finished_spans()), len(records.get_finished_logs()))
+    assert (Ledger(recorded=3, exported=3), Ledger(recorded=2, exported=2)) == (books["spans"], books["events"])
+    assert (Ledger(), []) == (books["in_flight"], list(folder.iterdir()))
+
+
+def test_what_a_process_left_is_on_the_metrics_of_the_next(tmp_path: Path) -> None:
+    """And in its books; here both are exporters of one process, one after the other."""
+    with Exporter(settle=0.0, journal=tmp_path / "journal", log_record_exporter=Deaf()) as first:
+        with dialer(first) as client:
+            client.post(CALLS, json=PAYLOAD)
+        assert not first.flush(0.2)
+        first.close(0.0)
+    assert Ledger(recorded=1, pending=1) == lawful(first)["events"]
+    kept = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+    with Exporter(settle=0.0, journal=tmp_path / "journal", log_record_exporter=kept) as second:
+        assert second.flush(SOON)
+        assert Ledger(recorded=1, exported=1, recovered=1) == lawful(second)["events"]
+        assert {("events",): 1} == samples(second, "call_initiation_recorder_recovered")
+    assert 1 == len(kept.get_finished_logs())
+
+
+class Deaf(LogRecordExporter):
+    """Takes nothing, after a while."""
+
+    def __init__(self) -> None:
+        self._over = Flag()
+
+    def export(self, batch: Any) -> LogRecordExportResult:  # noqa: ARG002 - the names are the base class's
+        """Take nothing."""
+        self._over.wait(0.6)
+        return LogRecordExportResult.FAILURE
+
+    def shutdown(self) -> None:
+        """Do nothing."""
+
+    def force_flush(self, timeout_millis: int = 0) -> bool:  # noqa: ARG002 - as above
+        """Do nothing."""
+        return True
+
+
+def test_a_child_has_a_journal_of_its_own(tmp_path: Path) -> None:
+    """From its first call on."""
+    exporter = Exporter(settle=0.0, journal=tmp_path)
+    (parents,) = tmp_path.iterdir()
+    exporter._after_fork()
+    assert [parents] == list(tmp_path.iterdir())
+    with dialer(exporter) as client:
+        client.post(CALLS, json=PAYLOAD)
+        assert {".table"} == {path.suffix for path in {*tmp_path.iterdir()} - {parents}}
     exporter.close()
     assert Ledger(recorded=1, exported=1) == lawful(exporter)["attempts"]
 

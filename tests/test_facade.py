@@ -28,7 +28,8 @@ def test_the_names() -> None:
             call_initiation.Exporter,
             (
                 "*registry *prometheus_port *prometheus_address *settle *capacity *tracer_provider *meter_provider "
-                "*logger_provider *span_exporter *metric_exporter *log_record_exporter *event_attributes"
+                "*logger_provider *span_exporter *metric_exporter *log_record_exporter *event_attributes "
+                "*preset *journal *journal_size"
             ),
         ),
         (call_initiation.Exporter.instrument, "self http_client"),
@@ -46,7 +47,7 @@ def test_the_names() -> None:
             call_initiation.AgentState,
             "*presence *routing_status *on_call *wrap_up *station *out_of_office *since *source *certainty",
         ),
-        (call_initiation.Ledger, "*recorded *exported *pending *dropped"),
+        (call_initiation.Ledger, "*recorded *exported *pending *dropped *recovered"),
     ],
 )
 def test_the_signatures(thing: Any, parameters: str) -> None:

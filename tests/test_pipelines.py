@@ -1,6 +1,8 @@
 """What the pipelines promise: none where none is asked for, what was handed over first, and anew after a fork."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +14,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import NoOpTracerProvider
 
 from call_initiation.aggregate import Aggregate
+from call_initiation.backlog import SMALLEST, Files
+from call_initiation.entries import entry
 from call_initiation.errors import SettingsError
 from call_initiation.events import Ledger
 from call_initiation.pipelines import Pipelines
+from call_initiation.segments import Record, Segment
 from samples import ACCEPTED, REFUSED
 
 COLLECTOR = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
@@ -125,3 +130,69 @@ def test_a_reset_begins_anew_as_another_process(pipelines: Pipelines) -> None:
     assert Ledger(recorded=1, exported=1) == delivery.ledger()
     (span,) = kept.get_finished_spans()
     assert pipelines._resource is span.resource is not before
+
+
+def keep(files: Files, path: Path, resource: bytes) -> None:
+    """Let a failure of somebody's wait in a file."""
+    files.append([Record(3, 1, entry(REFUSED))], lambda: Segment.made(path, resource), lambda: None)
+
+
+def test_what_waits_in_files_is_delivered_as_it_was_recorded(tmp_path: Path) -> None:
+    """With the resource of who recorded it, and with what is extra."""
+    files, spans, records = Files(SMALLEST), InMemorySpanExporter(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+    pipelines = Pipelines(Aggregate().snapshot, {}, "1.2.3", files)
+    pipelines.spans(None, spans)
+    pipelines.events(None, records, {"newrelic.event.type": "CallInitiationError"})
+    assert ({}, ["spans", "events"]) == (pipelines.sinks, list(pipelines.journaled))
+    keep(files, tmp_path / "a.segment", json.dumps({"service.name": "yesterday"}).encode())
+    pipelines.start()
+    assert all(delivery.flush(20.0) for delivery in pipelines.deliveries)
+    (span,), (read,) = spans.get_finished_spans(), records.get_finished_logs()
+    assert REFUSED.span is not None
+    assert (REFUSED.span.span_id, REFUSED.started_at) == (span.context and span.context.span_id, span.start_time)
+    assert ({"service.name": "yesterday"}, {"service.name": "yesterday"}) == (
+        dict(span.resource.attributes),
+        dict(read.resource.attributes),
+    )
+    assert "CallInitiationError" == (read.log_record.attributes or {})["newrelic.event.type"]
+    for delivery in pipelines.deliveries:
+        delivery.close(1.0)
+
+
+@pytest.mark.parametrize("resource", [b"", b"[]", b"{"])
+def test_a_resource_that_cannot_be_read_is_our_own(resource: bytes, tmp_path: Path) -> None:
+    """The failure is delivered all the same."""
+    files, spans = Files(SMALLEST), InMemorySpanExporter()
+    pipelines = Pipelines(Aggregate().snapshot, {}, "1.2.3", files)
+    pipelines.spans(None, spans)
+    keep(files, tmp_path / "a.segment", resource)
+    pipelines.start()
+    (delivery,) = pipelines.deliveries
+    assert delivery.flush(20.0)
+    assert [pipelines._resource] == [span.resource for span in spans.get_finished_spans()]
+    delivery.close(1.0)
+
+
+def test_what_cannot_wait_in_files_goes_through_memory(tmp_path: Path) -> None:
+    """By the sinks beside them."""
+    spans, records = InMemorySpanExporter(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+    pipelines = Pipelines(Aggregate().snapshot, {}, "1.2.3", Files(SMALLEST))
+    pipelines.spans(None, spans)
+    pipelines.events(None, records, {})
+    for sink in pipelines.journaled.values():
+        sink.record(REFUSED)
+    pipelines.start()
+    assert all(delivery.flush(20.0) for delivery in pipelines.deliveries)
+    assert (1, 1) == (len(spans.get_finished_spans()), len(records.get_finished_logs()))
+    for delivery in pipelines.deliveries:
+        delivery.close(1.0)
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_who_we_are_is_said_in_ascii(pipelines: Pipelines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it isn't too long."""
+    said = json.loads(pipelines.resource())
+    assert pipelines._resource.attributes["service.instance.id"] == said["service.instance.id"]
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "owner=é," + "x=" + "y" * 5_000)
+    pipelines.reset()
+    assert b"" == pipelines.resource()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from call_initiation.errors import SettingsError
 from call_initiation.presets import HOSTS
-from call_initiation.settings import Address, Settings, address, duration, load
+from call_initiation.settings import Address, Settings, address, duration, load, size
 
 MISTAKES = Path(__file__).parent / "data" / "settings"
 SECRET = "canary-7f3a91"
@@ -201,6 +201,28 @@ def test_what_is_no_duration_is_refused(text: object) -> None:
         duration(text)
 
 
+@pytest.mark.parametrize(("expected", "text"), [(2**20, "1MiB"), (64 * 2**20, "64 MiB"), (2 * 2**30, "2GiB")])
+def test_sizes(expected: int, text: str) -> None:
+    """In units that say what they mean."""
+    assert expected == size(text)
+
+
+@pytest.mark.parametrize("text", ["", "1", "MiB", "-1MiB", "1.5MiB", "1MB", "1mib", "1  MiB", "٣MiB", 64, None])
+def test_what_is_no_size_is_refused(text: object) -> None:
+    """Nothing is guessed."""
+    with pytest.raises(ValueError, match=r".*"):
+        size(text)
+
+
+def test_a_journal_is_off_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By any source."""
+    assert (None, 64 * 2**20) == (load().journal, load().journal_size)
+    monkeypatch.setenv("CALL_INITIATION_JOURNAL", str(tmp_path))
+    monkeypatch.setenv("CALL_INITIATION_JOURNAL_SIZE", "1GiB")
+    found = load(flags={"journal_size": "2MiB"})
+    assert (tmp_path, 2 * 2**20) == (found.journal, found.journal_size)
+
+
 @pytest.mark.parametrize(
     ("expected", "text"),
     [
@@ -221,3 +243,5 @@ def test_addresses_and_durations_are_read_or_refused(anything: object) -> None:
         assert 0 <= address(anything).port <= 65_535
     with suppress(ValueError):
         assert 0 <= duration(anything)
+    with suppress(ValueError):
+        assert 0 <= size(anything)

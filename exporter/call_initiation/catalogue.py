@@ -201,7 +201,7 @@ RECORDER_RECORDED: Final = Metric(
     "{record}",
     "What each stage was given: recorded = exported + pending + dropped, exactly.",
     ("stage",),
-    max_series=8,
+    max_series=7,
 )
 RECORDER_EXPORTED: Final = Metric(
     "call_initiation.recorder.exported",
@@ -209,10 +209,18 @@ RECORDER_EXPORTED: Final = Metric(
     "{record}",
     "What each stage has passed on whole.",
     ("stage",),
-    max_series=8,
+    max_series=7,
 )
 RECORDER_PENDING: Final = Metric(
-    "call_initiation.recorder.pending", Kind.GAUGE, "{record}", "What each stage still holds.", ("stage",), max_series=8
+    "call_initiation.recorder.pending", Kind.GAUGE, "{record}", "What each stage still holds.", ("stage",), max_series=7
+)
+RECORDER_RECOVERED: Final = Metric(
+    "call_initiation.recorder.recovered",
+    Kind.GAUGE,
+    "{record}",
+    "How many of what each stage was given an earlier process had recorded, and left in the journal.",
+    ("stage",),
+    max_series=2,
 )
 RECORDER_DROPPED: Final = Metric(
     "call_initiation.recorder.dropped",
@@ -265,6 +273,7 @@ METRICS: Final = (
     RECORDER_RECORDED,
     RECORDER_EXPORTED,
     RECORDER_PENDING,
+    RECORDER_RECOVERED,
     RECORDER_DROPPED,
     INTERNAL_ERRORS,
     LABEL_OVERFLOW,

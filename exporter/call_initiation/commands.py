@@ -251,6 +251,12 @@ def serve(  # noqa: PLR0913 - one parameter for each flag
     upstream_ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Who vouches for the API.")] = None,
     settle: Settle = None,
     preset: Preset = None,
+    journal: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep there what waits for a collector, and calls under way.")
+    ] = None,
+    journal_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="How much may wait there.  [default: 64MiB]")
+    ] = None,
     config: Config = None,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
@@ -274,6 +280,8 @@ def serve(  # noqa: PLR0913 - one parameter for each flag
         "upstream_ca": upstream_ca,
         "settle": settle,
         "preset": preset,
+        "journal": journal,
+        "journal_size": journal_size,
         "log_level": log_level,
         "log_format": log_format,
     }

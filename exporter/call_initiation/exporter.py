@@ -10,6 +10,7 @@ import os
 import weakref
 from collections.abc import Iterable
 from importlib import metadata
+from pathlib import Path
 from secrets import token_bytes
 from time import monotonic, perf_counter_ns, time_ns
 from types import TracebackType
@@ -27,11 +28,13 @@ from call_initiation import catalogue, client, collector, endpoints, presets, ti
 from call_initiation.agents import Agents, label
 from call_initiation.aggregate import Aggregate, Labels
 from call_initiation.assessment import Assessor
+from call_initiation.backlog import SMALLEST, Files
 from call_initiation.catalogue import Metric
 from call_initiation.endpoints import Duplicates
 from call_initiation.errors import ListenError, SettingsError
 from call_initiation.events import (
     AgentState,
+    Attempt,
     Event,
     FeedChange,
     LateChange,
@@ -44,18 +47,23 @@ from call_initiation.events import (
     SkewChange,
     StateLabel,
 )
-from call_initiation.observation import Observation, Streams
+from call_initiation.in_flight import InFlight
+from call_initiation.journal import Journal
+from call_initiation.observation import Observation, Recording, Streams
 from call_initiation.pages import OPEN, Guard, Listener
 from call_initiation.pipelines import Pipelines
 from call_initiation.privacy import OTHER, KeyedHash, Mask
 from call_initiation.prometheus import SnapshotCollector
 from call_initiation.recent import RecentFailures
-from call_initiation.recorder import Forgotten, LegLost, Reading, Recorder, StateUpdate, Suspension, Told
+from call_initiation.recorder import Forgotten, LegLost, Reading, Recorder, StateUpdate, Suspension, Takeover, Told
 
 if TYPE_CHECKING:
     from call_initiation.feed import FeedThread, Run
 
 __version__: Final = metadata.version("call-initiation-exporter")
+
+JOURNAL_SIZE: Final = 64 * 1_048_576
+"""Bytes that may wait in a journal, unless something else is said."""
 
 Client = TypeVar("Client")
 
@@ -81,6 +89,9 @@ class Exporter:
         preset: What a backend wants, by name: `newrelic-us`, `newrelic-eu` or `newrelic-fedramp`. The standard
             `OTEL_*` variables win over it. The license key is in `NEW_RELIC_LICENSE_KEY`, or in the file that
             `NEW_RELIC_LICENSE_KEY_FILE` names.
+        journal: A folder in which failures wait for our own pipelines, and from which a later exporter takes over what
+            waits there, and the calls that were under way when a process was killed. Several processes may share it.
+        journal_size: How many bytes may wait there, from 1 MiB on; beyond, the oldest are dropped.
 
     Raises:
         SettingsError: An argument or a standard variable can't be used.
@@ -102,8 +113,10 @@ class Exporter:
         log_record_exporter: LogRecordExporter | None = None,
         event_attributes: dict[str, str] | None = None,
         preset: str | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        journal_size: int = JOURNAL_SIZE,
     ) -> None:
-        _check(settle=settle, capacity=capacity)
+        _check(settle=settle, capacity=capacity, journal_size=journal_size)
         self.registry = registry or CollectorRegistry()
         environment = presets.environment(preset)
         is_exported = meter_provider is None and collector.metrics(metric_exporter, environment) is not None
@@ -112,7 +125,8 @@ class Exporter:
         self._states_shown: set[StateLabel] = set()
         self._offset_ns = timeline.start(time_ns, perf_counter_ns)
         self._failures = RecentFailures()
-        self._pipelines = Pipelines(self.aggregate.snapshot, environment, __version__)
+        files = None if journal is None else Files(journal_size)
+        self._pipelines = Pipelines(self.aggregate.snapshot, environment, __version__, files)
         self._tracing = self._pipelines.spans(tracer_provider, span_exporter)
         extra = presets.event_attributes(preset) | (event_attributes or {})
         self._pipelines.events(logger_provider, log_record_exporter, extra)
@@ -127,14 +141,18 @@ class Exporter:
         self._assessor = Assessor(self.agents, self._hashes, self._offset_ns, self._count_fault, Duplicates())
         self._feed: FeedThread | None = None
         self._recorder = Recorder(
-            self._assessor.assess,
+            self._assess,
             self._apply,
             self._sinks,
             self._count_fault,
-            self._count_agents,
+            self._tidy,
             settle=settle,
             capacity=capacity,
         )
+        self._recording: Recording = self._recorder
+        self._journal: Journal | None = None
+        if journal is not None and files is not None:
+            self._keep_journal(Path(journal), files)
         self.aggregate.add_source(self._accounts)
         self.registry.register(SnapshotCollector(self.aggregate.snapshot))
         self._is_closed = False
@@ -269,6 +287,8 @@ class Exporter:
             delivery.hurry()
         for delivery in self._deliveries:
             delivery.close(max(0.0, deadline - monotonic()))
+        if self._journal is not None:
+            self._journal.close()
         if self._feed is not None:
             self._feed.join(max(0.0, deadline - monotonic()))
         if self._listener is not None:
@@ -276,7 +296,8 @@ class Exporter:
 
     def ledgers(self) -> dict[str, Ledger]:
         """Return the accounts of each stage; for each, `recorded == exported + pending + dropped`."""
-        return {**self._recorder.ledgers(), **{d.stage: d.ledger() for d in self._deliveries}}
+        journaled = {} if self._journal is None else {"in_flight": self._journal.ledger()}
+        return {**self._recorder.ledgers(), **journaled, **{d.stage: d.ledger() for d in self._deliveries}}
 
     def now(self) -> float:
         """Return the time on the timeline on which states and sends are compared, in seconds since the epoch."""
@@ -306,12 +327,44 @@ class Exporter:
             if endpoint is None:
                 return None
             kind = streams.of_bytes if isinstance(request.stream, streams.byte_stream) else streams.of_stream
-            return kind(endpoint, request, streams, self._tracing, self._recorder)
+            observation = kind(endpoint, request, streams, self._tracing, self._recording)
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
             self._recorder.fault("observe")
             return None
+        if self._journal is not None:
+            self._journal.begin(observation)
+        return observation
 
     # -- how it is put together ---------------------------------------------------------------------------------------
+
+    def _keep_journal(self, folder: Path, files: Files) -> None:
+        """Let failures wait in a folder, and note there the calls under way."""
+        in_flight = InFlight(self._recorder, self._token_user)
+        self._journal = Journal(
+            folder,
+            files,
+            in_flight,
+            beside=self._pipelines.journaled,
+            resource=self._pipelines.resource,
+            take_over=lambda: self._recorder.update(Takeover()),
+        )
+        self._recording = in_flight
+        self._sinks["journal"] = self._journal
+        self._journal.open()
+
+    def _token_user(self, observation: Observation) -> str | None:
+        """Return whose the token of a call is, where the feed, which may begin later, knows it."""
+        return self._assessor.token_user(observation)
+
+    def _assess(self, observation: Observation) -> Attempt:
+        if self._journal is not None:
+            self._journal.expect(observation)
+        return self._assessor.assess(observation)
+
+    def _tidy(self) -> None:
+        if self._journal is not None:
+            self._journal.turn()
+        self._count_agents()
 
     def _listen(self, address: str, port: int | None) -> Listener | None:
         """Serve `/metrics`; a port that is taken is a warning, for the dialer must run on."""
@@ -323,7 +376,7 @@ class Exporter:
             _logger.warning("no metrics are served: %s", error)
             return None
 
-    def _apply(self, told: Told) -> Iterable[Event]:
+    def _apply(self, told: Told | Takeover) -> Iterable[Event]:
         match told:
             case StateUpdate():
                 yield from self._change(told.agent_id, told.state, told.at)
@@ -339,6 +392,8 @@ class Exporter:
                 yield LegFailure(agent_id=told.agent_id, error_code=code, label=label(state))
             case FeedChange() | NotificationTaken() | SkewChange():
                 yield told
+            case Takeover():
+                yield from () if self._journal is None else self._journal.inherited()
             case _:
                 assert_never(told)
 
@@ -385,6 +440,8 @@ class Exporter:
             yield catalogue.RECORDER_RECORDED, (stage,), ledger.recorded
             yield catalogue.RECORDER_EXPORTED, (stage,), ledger.exported
             yield catalogue.RECORDER_PENDING, (stage,), ledger.pending
+            if ledger.recovered:
+                yield catalogue.RECORDER_RECOVERED, (stage,), ledger.recovered
             for reason, count in ledger.dropped.items():
                 yield catalogue.RECORDER_DROPPED, (stage, reason), count
 
@@ -395,6 +452,8 @@ class Exporter:
         self.aggregate.reset()
         self._failures.reset()
         self._recorder.reset()
+        if self._journal is not None:
+            self._journal.reset()
         self._pipelines.reset()
         if self._feed is not None:
             # A child's feed begins with its first call: a child that places none needs no channel.
@@ -413,11 +472,13 @@ def _sharing(url: str) -> "Run":
     return store.shared(url)
 
 
-def _check(*, settle: float, capacity: int) -> None:
+def _check(*, settle: float, capacity: int, journal_size: int) -> None:
     if not 0 <= settle <= 60:  # noqa: PLR2004 - the bound stands in the message
         raise SettingsError("settle", repr(settle), "seconds from 0 to 60")
     if capacity < 1:
         raise SettingsError("capacity", repr(capacity), "a whole number above 0")
+    if journal_size < SMALLEST:
+        raise SettingsError("journal_size", repr(journal_size), "bytes from 1 MiB (1048576) on")
 
 
 def _weakly(exporter: Exporter, method: str) -> Any:

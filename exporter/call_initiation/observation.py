@@ -31,8 +31,9 @@ _UNJUDGED: Final = Failure(Outcome.AMBIGUOUS, TransportFailure.OTHER)
 class Recording(Protocol):
     """Where observations go; neither method waits, neither raises."""
 
-    def submit(self, observation: "Observation", /) -> None:
-        """Take a finished observation."""
+    def submit(self, observation: "Observation", /) -> bool:
+        """Take a finished observation; tell whether it was taken."""
+        ...
 
     def fault(self, stage: str, /) -> None:
         """Count a fault of our own."""

@@ -4,9 +4,11 @@ Each of the three stands alone. A provider that was handed over wins over an exp
 standard `OTEL_*` variables; where there is none of them, nothing is made and nothing is sent.
 """
 
+import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from time import time_ns
-from typing import Any
+from typing import Any, Final, cast
 
 from opentelemetry import trace
 from opentelemetry._logs import Logger, LoggerProvider, LogRecord
@@ -18,17 +20,22 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.util.types import AttributeValue
 
 from call_initiation import collector, otlp
 from call_initiation.aggregate import View
 from call_initiation.assessment import glance
+from call_initiation.backlog import Files
 from call_initiation.catalogue import SCOPE
 from call_initiation.delivery import Delivered, Delivery, MetricsDelivery, Passing
 from call_initiation.errors import SettingsError
-from call_initiation.events import Sink
+from call_initiation.events import Attempt, Sink
 from call_initiation.meters import MeterSink
 from call_initiation.observation import Observation
 from call_initiation.tracing import Tracing
+
+_LONGEST_RESOURCE: Final = 4_000
+"""Bytes of a resource in a journal."""
 
 
 class Pipelines:
@@ -38,14 +45,24 @@ class Pipelines:
         snapshot: What the metrics are read from.
         environment: The standard variables, with what a preset says.
         version: Of this program.
+        files: Where failures wait for our own pipelines; None where they wait in memory.
 
     Attributes:
         sinks: What the recorder is to tell, by the name of the stage.
+        journaled: The same of the stages that deliver what waits in files: to be told only what doesn't.
         deliveries: What passes on, in the order in which it was made.
     """
 
-    def __init__(self, snapshot: Callable[[], View], environment: Mapping[str, str], version: str) -> None:
+    def __init__(
+        self,
+        snapshot: Callable[[], View],
+        environment: Mapping[str, str],
+        version: str,
+        files: Files | None = None,
+    ) -> None:
         self.sinks: dict[str, Sink] = {}
+        self.journaled: dict[str, Sink] = {}
+        self._files = files
         self.deliveries: list[Delivery[Any] | Passing[Any] | MetricsDelivery] = []
         self._snapshot = snapshot
         self._environment = environment
@@ -65,6 +82,11 @@ class Pipelines:
             delivery.reset()
         self.start()
 
+    def resource(self) -> bytes:
+        """Return who we are, as a journal keeps it; empty where that is too long."""
+        said = json.dumps(dict(self._resource.attributes)).encode()
+        return said if len(said) <= _LONGEST_RESOURCE else b""
+
     def spans(self, provider: trace.TracerProvider | None, exporter: SpanExporter | None) -> Tracing:
         """Put the spans' pipeline together; return what begins them.
 
@@ -77,8 +99,14 @@ class Pipelines:
             return self._joined_spans(provider)
         if (connect := collector.spans(exporter, self._environment)) is None:
             return Tracing(describe=_described)
-        spans: Delivery[ReadableSpan] = self._delivery("spans", connect)
-        self.sinks["spans"] = otlp.SpanSink(spans.put, self._latest, lambda: self._resource, self._version)
+        scope = otlp.scope(self._version)
+
+        def made(attempt: Attempt, resource: bytes) -> ReadableSpan | None:
+            return otlp.span_of(attempt, otlp.attributes(attempt), self._resource_of(resource), scope)
+
+        spans: Delivery[ReadableSpan] = self._delivery("spans", connect, made)
+        sink = otlp.SpanSink(spans.put, self._latest, lambda: self._resource, self._version)
+        (self.sinks if self._files is None else self.journaled)["spans"] = sink
         return Tracing(TracerProvider(resource=self._resource, shutdown_on_exit=False), _described)
 
     def _joined_spans(self, provider: TracerProvider) -> Tracing:
@@ -100,10 +128,16 @@ class Pipelines:
             self.sinks["events"] = otlp.EventSink(passing.put, self._latest, extra)
         elif (connect := collector.events(exporter, self._environment)) is not None:
             scope = otlp.scope(self._version)
-            events: Delivery[ReadableLogRecord] = self._delivery("events", connect)
-            self.sinks["events"] = otlp.EventSink(
+
+            def made(attempt: Attempt, resource: bytes) -> ReadableLogRecord:
+                record = otlp.record_of(attempt, {**otlp.attributes(attempt), **extra})
+                return otlp.readable(record, self._resource_of(resource), scope)
+
+            events: Delivery[ReadableLogRecord] = self._delivery("events", connect, made)
+            sink = otlp.EventSink(
                 lambda record: events.put(otlp.readable(record, self._resource, scope)), self._latest, extra
             )
+            (self.sinks if self._files is None else self.journaled)["events"] = sink
 
     def metrics(self, provider: MeterProvider | None, exporter: MetricExporter | None) -> None:
         """Put the metrics' pipeline together."""
@@ -129,13 +163,34 @@ class Pipelines:
 
         self.deliveries.append(MetricsDelivery(connected, collector.limits(self._environment).metrics_interval))
 
-    def _delivery(self, stage: str, connect: collector.Connect[Any]) -> Delivery[Any]:
+    def _delivery(
+        self, stage: str, connect: collector.Connect[Any], made: Callable[[Attempt, bytes], Any]
+    ) -> Delivery[Any]:
         limits = collector.limits(self._environment)
         delivery: Delivery[Any] = Delivery(
-            stage, connect, capacity=limits.capacity, batch=limits.batch, interval=limits.interval
+            stage,
+            connect,
+            capacity=limits.capacity,
+            batch=limits.batch,
+            interval=limits.interval,
+            backlog=None if self._files is None else self._files.backlog(stage, made),
         )
         self.deliveries.append(delivery)
         return delivery
+
+    def _resource_of(self, said: bytes) -> Resource:
+        """Return the resource of who recorded a call; our own where that can't be read."""
+        return _resource(said) or self._resource
+
+
+@lru_cache(maxsize=64)
+def _resource(said: bytes) -> Resource | None:
+    """Return the resource that a journal tells of, if it does."""
+    try:
+        attributes: object = json.loads(said)
+    except ValueError:
+        return None
+    return Resource(cast("dict[str, AttributeValue]", attributes)) if isinstance(attributes, dict) else None
 
 
 def _own_attributes(logger: Logger) -> Callable[[LogRecord], None]:

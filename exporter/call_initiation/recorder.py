@@ -132,6 +132,11 @@ Told = StateUpdate | Reading | Suspension | Forgotten | LegLost | FeedChange | N
 """All that the recorder's thread can be told besides calls. Closed: match on it, and end in `assert_never`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """What processes that have ended left in the journal is to be taken over now."""
+
+
 class Recorder:
     """Takes what happened from any thread; records it on its own.
 
@@ -148,7 +153,7 @@ class Recorder:
     def __init__(  # noqa: PLR0913 - what it is made of
         self,
         assess: Callable[[Observation], Attempt],
-        apply: Callable[[Told], Iterable[Event]],
+        apply: Callable[[Told | Takeover], Iterable[Event]],
         sinks: Mapping[str, Sink],
         count_fault: Callable[[str], None],
         tidy: Callable[[], None],
@@ -172,7 +177,7 @@ class Recorder:
         self._lock = Lock()
         self._attempts: deque[Observation] = deque()
         self._unfinished: deque[Observation] = deque()
-        self._updates: deque[Told] = deque()
+        self._updates: deque[Told | Takeover] = deque()
         self._arrived: deque[Observation] = deque()
         self._refused: deque[tuple[str, str]] = deque()
         self._faults: deque[str] = deque()
@@ -187,18 +192,19 @@ class Recorder:
 
     # -- any thread ---------------------------------------------------------------------------------------------
 
-    def submit(self, observation: Observation) -> None:
-        """Take a finished observation."""
+    def submit(self, observation: Observation) -> bool:
+        """Take a finished observation; tell whether it was taken."""
         if self._is_closed or len(self._attempts) + len(self._unfinished) >= self._capacity:
             self._refused.append(("attempts", "closed" if self._is_closed else "queue_full"))
-            return
+            return False
         self._attempts.append(observation)
         if self._foresee is not None:
             self._arrived.append(observation)
         if self._thread is None:
             self._start()
+        return True
 
-    def update(self, told: Told) -> bool:
+    def update(self, told: Told | Takeover) -> bool:
         """Take what someone told us of agents; tell whether it was taken.
 
         A suspension is taken even where the queue is full: without it, what was refused could pass for known.
@@ -263,7 +269,7 @@ class Recorder:
             recorded=exported + pending + sum(lost.values()), exported=exported, pending=pending, dropped=lost
         )
 
-    def _queues(self) -> tuple[tuple[str, deque[Observation] | deque[Told]], ...]:
+    def _queues(self) -> tuple[tuple[str, deque[Observation] | deque[Told | Takeover]], ...]:
         return ("attempts", self._attempts), ("attempts", self._unfinished), ("updates", self._updates)
 
     def _start(self) -> None:

@@ -164,7 +164,13 @@ def _exporter(settings: Settings) -> Exporter:
     """Make the exporter; where no collector takes spans they end here, but exemplars still show their ids."""
     is_sent = collector.is_on(Signal.TRACES, presets.environment(settings.preset))
     provider = None if is_sent else TracerProvider(shutdown_on_exit=False)
-    return Exporter(settle=settings.settle, tracer_provider=provider, preset=settings.preset)
+    return Exporter(
+        settle=settings.settle,
+        tracer_provider=provider,
+        preset=settings.preset,
+        journal=settings.journal,
+        journal_size=settings.journal_size,
+    )
 
 
 @contextmanager

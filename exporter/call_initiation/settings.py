@@ -25,6 +25,8 @@ from call_initiation.errors import SettingsError
 
 _PREFIX: Final = "CALL_INITIATION_"
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
+_SIZE: Final = re.compile(r"(\d{1,6}) ?(MiB|GiB)", re.ASCII)
+_BYTES: Final = {"MiB": 2**20, "GiB": 2**30}
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smh]?)", re.ASCII)
 _ADDRESS: Final = re.compile(r"(?:\[([0-9a-fA-F:.%]+)\]|([^\s:\[\]/]+)):(\d{1,5})", re.ASCII)
 _LARGEST_PORT: Final = 65_535
@@ -64,6 +66,18 @@ def duration(value: object) -> float:
     if found is None:
         raise ValueError(value)
     return float(found[1]) * _UNITS[found[2]]
+
+
+def size(value: object) -> int:
+    """Return `64MiB` or `1GiB` in bytes.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(value)
+    return int(found[1]) * _BYTES[found[2]]
 
 
 def region(value: object) -> str:
@@ -112,6 +126,10 @@ class Settings(BaseSettings):
         BeforeValidator(_lower),
         Field(description="newrelic-us, newrelic-eu or newrelic-fedramp"),
     ] = None
+    journal: Annotated[Path | None, Field(description="the path of a folder of its own")] = None
+    journal_size: Annotated[
+        int, BeforeValidator(size), Field(ge=2**20, le=2**36, description="a size from 1MiB to 64GiB")
+    ] = 64 * 2**20
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         BeforeValidator(_lower),
