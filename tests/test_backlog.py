@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from call_initiation.backlog import SMALLEST, Backlog, Files
 from call_initiation.entries import entry
 from call_initiation.events import Attempt, Ledger
+from call_initiation.frames import frames
 from call_initiation.segments import Record, Segment
 from recording import lawful
 from samples import REFUSED
@@ -242,6 +243,40 @@ def test_damage_to_a_file_that_was_found_is_counted_once(desk: Desk) -> None:
     second.adopt()
     assert [0, 2] == second.deliver(second.spans)
     assert Ledger(recorded=2, exported=2, recovered=2) == second.spans.ledger()
+
+
+@pytest.mark.parametrize("how", ["flipped", "torn"])
+def test_whatever_byte_is_hit_the_rest_is_delivered(how: str, desk: Desk) -> None:
+    """At every offset of a file, its notes and its resource too: the oracle looks whose bytes are still there."""
+    records = [Record(BOTH, number + 1, b'{"n":%d}' % number) for number in range(3)]
+    desk.keep(*records)
+    desk.spans.take(1)
+    desk.spans.settle(0)
+    (path,) = desk.folder.iterdir()
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :] if how == "flipped" else whole[:at])
+        intact = [record.payload for record in records if _framed(whole, record) in path.read_bytes()]
+        heir = Files(SMALLEST)
+        events = heir.backlog("events", made)
+        heir.fault = pytest.fail
+        heir.adopt([path])
+        ledger = lawful(events.ledger())
+        lost = len(records) - len(intact) if how == "flipped" else 0
+        assert (len(intact), len(intact) + lost, {"damaged": lost} if lost else {}) == (
+            ledger.pending,
+            ledger.recovered,
+            ledger.dropped,
+        )
+        kept = [found.frame.payload for segment in heir.segments for found in frames(segment.path.read_bytes())]
+        assert intact == [payload for payload in kept if payload != RESOURCE]
+        path.unlink(missing_ok=True)
+
+
+def _framed(whole: bytes, record: Record) -> bytes:
+    """Return the bytes of a record, its header among them."""
+    end = whole.index(record.payload) + len(record.payload)
+    return whole[end - record.size : end]
 
 
 def test_a_file_that_is_gone_is_lost_and_counted(desk: Desk) -> None:

@@ -4,9 +4,13 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from call_initiation.backlog import SMALLEST, Backlog, Files
 from call_initiation.client import doors
@@ -393,6 +397,43 @@ def test_a_table_that_cannot_be_read_is_left(life: Life) -> None:
     assert (1, ["journal"]) == (len(heir.inherit()), heir.faults)
     assert [".calls", ".segment", ".table"] == suffixes(heir.folder)
     heir.in_flight.reset()
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 2**32), st.integers(1, 40), st.booleans())
+def test_no_damage_stops_those_who_come_after(seed: int, hits: int, is_cut: bool) -> None:  # noqa: FBT001 - hypothesis gives it
+    """Bytes hit anywhere in files and table, or an end cut off: a life after it begins, and so does one after that."""
+    chance = Random(seed)  # noqa: S311 - damage is no secret
+    with TemporaryDirectory() as name:
+        life = Life(Path(name) / "journal").begin()
+        for number in range(3):
+            life.record(replace(REFUSED, started_at=number))
+        life.journal.turn()
+        for status in (None, 400):
+            life.call(status)
+        life.in_flight.reset()
+        for path in life.folder.iterdir():
+            _damage(path, chance, hits, is_cut=is_cut)
+        for _ in range(2):
+            life = life.kill()
+            told = life.inherit()
+            assert len(told) <= 2
+            books = [backlog.ledger() for backlog in life.stages.values()]
+            assert [] == life.faults
+            assert all(book.recorded == book.pending + book.dropped.get("damaged", 0) <= 5 for book in books)
+        assert {"spans": [], "events": []} == life.beside
+        life.deliver("spans")
+        life.deliver("events")
+        assert {"spans": 0, "events": 0} == life.waiting()
+        life.in_flight.reset()
+
+
+def _damage(path: Path, chance: Random, hits: int, *, is_cut: bool) -> None:
+    data = bytearray(path.read_bytes())
+    used = min(len(data), 3_000 if path.suffix == ".segment" else 384 * 4)
+    for _ in range(hits):
+        data[chance.randrange(used)] ^= chance.randrange(1, 256)
+    path.write_bytes(data[: chance.randrange(used)] if is_cut else data)
 
 
 # -- a fork ---------------------------------------------------------------------------------------------------------
