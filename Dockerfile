@@ -2,7 +2,8 @@
 #
 # Runs with a read-only root; the journal (failures that wait for a collector) is the one thing written, to its volume:
 #   docker run --read-only --volume journal:/var/lib/call-initiation call-initiation-exporter \
-#     serve --upstream https://api.mypurecloud.ie --listen 0.0.0.0:8080 --metrics-listen 0.0.0.0:9464
+#     serve --upstream https://api.mypurecloud.ie --listen 0.0.0.0:8080 --metrics-listen 0.0.0.0:9464 \
+#     --journal /var/lib/call-initiation/journal
 # Everything binds loopback unless told otherwise, which suits a sidecar that shares its pod's network.
 
 FROM python:3.13.14-slim-bookworm@sha256:67a1e1f215ccda113cfc024e8639049257e88f273898f595b61476d128d387e8 AS build

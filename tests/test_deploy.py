@@ -150,6 +150,27 @@ def test_nothing_in_the_pod_has_rights() -> None:
         )
 
 
+def test_the_journal_is_in_the_one_volume_that_is_written_to() -> None:
+    """A folder in it, so that it gets the right mode; pod, compose and unit name one that they have."""
+    (mount,) = GATEWAY["volumeMounts"]
+    (volume,) = POD["volumes"]
+    assert (mount["name"], {"emptyDir"}) == (volume["name"], set(volume) - {"name"})
+    (named,) = [one["value"] for one in GATEWAY["env"] if one["name"] == "CALL_INITIATION_JOURNAL"]
+    service = SERVICES["gateway"]
+    assert [f"journal:{mount['mountPath']}"] == service["volumes"]
+    assert f"{mount['mountPath']}/journal" == named == service["environment"]["CALL_INITIATION_JOURNAL"]
+    unit = dict(
+        re.findall(r"^(StateDirectory|Environment=CALL_INITIATION_JOURNAL)=(.+)$", UNIT.read_text(), re.MULTILINE)
+    )
+    assert f"%S/{unit['StateDirectory']}/journal" == unit["Environment=CALL_INITIATION_JOURNAL"]
+
+
+def test_the_volume_has_room_for_the_journal() -> None:
+    """And for what an ended container has left of its own, until it is taken over."""
+    (volume,) = POD["volumes"]
+    assert settings.size(volume["emptyDir"]["sizeLimit"].replace("Mi", "MiB")) >= 2 * Settings().journal_size
+
+
 def test_the_pod_runs_as_the_image_s_user() -> None:
     """The number that the Dockerfile has."""
     context = GATEWAY["securityContext"]

@@ -94,6 +94,7 @@ def machine(tmp_path: Path, sink: Collector) -> Machine:
             "0.0.0.0:9464": metrics,
             "gateway:9464": metrics,
             "http://collector:4318": sink.url,
+            "/var/lib/call-initiation": str(tmp_path),
             "/etc/prometheus": str(ROOT / "dashboards" / "prometheus"),
             "scrape_interval: 5s": "scrape_interval: 500ms",
         },
