@@ -17,7 +17,7 @@ from call_initiation.events import (
 )
 from call_initiation.failures import Failure
 from call_initiation.relics import Relic, told
-from call_initiation.slots import BEGIN, SLOT, UNDER_WAY, Begun, Call, Ended, alive, begin, facts
+from call_initiation.slots import SLOT, Begun, Call, Ended, alive, begin, facts
 from samples import SPAN, STARTED_AT
 
 AGENT = "9d4b4c1e-0000-4000-8000-000000000001"
@@ -52,8 +52,7 @@ def relic(path: Path, calls: int) -> Relic:
     data[:8] = alive(STARTED_AT + 2_500_000_000)
     for slot in range(1, calls + 1):
         written = begin(slot, STARTED_AT, SPAN, SHARED)
-        data[slot * SLOT] = UNDER_WAY
-        data[slot * SLOT + BEGIN : slot * SLOT + BEGIN + len(written)] = written
+        data[slot * SLOT : slot * SLOT + len(written)] = written
     path.write_bytes(data)
     return Relic(path)
 

@@ -1,6 +1,8 @@
 """What a table of calls promises: what was noted is told, and what can't be read isn't; nothing raises."""
 
 from math import inf, nan
+from struct import pack
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,6 @@ from call_initiation.endpoints import CALLS_OF_USER
 from call_initiation.events import AgentIdSource, Outcome, SpanIds, TransportFailure
 from call_initiation.failures import Failure
 from call_initiation.slots import (
-    BEGIN,
     END,
     ENDED,
     FREE,
@@ -45,8 +46,8 @@ RESET = Failure(Outcome.AMBIGUOUS, TransportFailure.CONNECTION_RESET)
 def slot(state: int, begun: bytes = b"", ended: bytes = b"") -> bytes:
     """Return a slot's bytes."""
     data = bytearray(SLOT)
+    data[: len(begun)] = begun
     data[0] = state
-    data[BEGIN : BEGIN + len(begun)] = begun
     data[END : END + len(ended)] = ended
     assert SLOT == len(data)
     return bytes(data)
@@ -124,7 +125,7 @@ def test_a_clock_that_was_set_does_not_make_a_call_last_for_ever(now: int, laste
 def test_damage_to_a_beginning_takes_that_call_alone() -> None:
     """At every offset of it; a call of which nothing sure is known isn't told of."""
     whole = slot(UNDER_WAY, begun())
-    for at in range(BEGIN, END):
+    for at in range(1, END):
         data = bytearray(whole)
         data[at] ^= 0x40
         assert [BEGUN] == [told.begun for told in calls(table(bytes(data), whole))]
@@ -147,20 +148,17 @@ def test_a_slot_that_does_not_say_so_holds_no_call(state: int) -> None:
     assert [] == list(calls(table(slot(state, begun(), end(1.0, 400, None)))))
 
 
-def checked(form: bytes, old: bytes, new: bytes) -> bytes:
-    """Return what was written with a part changed, and the checksum made to fit."""
-    from struct import pack  # noqa: PLC0415 - for this alone
-    from zlib import crc32  # noqa: PLC0415 - as above
-
-    fields = form[4:].replace(old, new.ljust(len(old), b"\0"))
-    assert fields != form[4:]
-    return pack(">I", crc32(fields)) + fields
+def checked(form: bytes, before: int, old: bytes, new: bytes) -> bytes:
+    """Return what was written with a part changed, and the checksum, which stands after so many bytes, made to fit."""
+    fields = form[before + 4 :].replace(old, new.ljust(len(old), b"\0"))
+    assert fields != form[before + 4 :]
+    return form[:before] + pack(">I", crc32(fields)) + fields
 
 
 def test_words_that_nobody_knows_are_not_believed() -> None:
     """A later version's, or somebody's own: such an id's source, such an outcome."""
-    assert [] == list(calls(table(slot(UNDER_WAY, checked(begun(), b"path\0\0\0\0", b"crystal")))))
-    (told,) = calls(table(slot(ENDED, begun(), checked(end(1.0, None, RESET), b"ambiguous", b"splendid"))))
+    assert [] == list(calls(table(slot(UNDER_WAY, checked(begun(), 1, b"path\0\0\0\0", b"crystal")))))
+    (told,) = calls(table(slot(ENDED, begun(), checked(end(1.0, None, RESET), 0, b"ambiguous", b"splendid"))))
     assert told.end is not None
     assert Failure(Outcome.AMBIGUOUS, TransportFailure.OTHER) == told.end.failure
 

@@ -24,7 +24,7 @@ from call_initiation import endpoints, slots
 from call_initiation.events import AgentIdSource
 from call_initiation.observation import Observation
 from call_initiation.privacy import Mask
-from call_initiation.slots import BEGIN, END, ENDED, FREE, SLOT, UNDER_WAY
+from call_initiation.slots import END, ENDED, FREE, SLOT
 
 CALLS: Final = 2_047
 """Calls that can be noted at once."""
@@ -135,8 +135,7 @@ class InFlight:
             self._recorder.fault("in_flight")
             return
         try:
-            self._write(slot, BEGIN, self._begun(observation, key))
-            self._write(slot, 0, _SAID[UNDER_WAY])
+            self._write(slot, 0, self._begun(observation, key))
             self._held[observation] = slot, key
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
             self._recorder.fault("in_flight")
@@ -217,7 +216,7 @@ class InFlight:
 
 
 _NOWHERE: Final = 0, 0
-_SAID: Final = {state: bytes([state]) for state in (FREE, UNDER_WAY, ENDED)}
+_SAID: Final = {state: bytes([state]) for state in (FREE, ENDED)}
 
 
 @lru_cache(maxsize=1024)  # dialers call the same few places on behalf of the same few agents

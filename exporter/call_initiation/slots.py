@@ -1,9 +1,10 @@
 """What is noted of a call while it is under way, so that a later process can tell of it should this one be killed.
 
 Theory. A table is a row of slots of one size; the first one says when the process was last alive. A call takes a slot
-before it is sent: what is known by then is written first, and one byte that says so last. When the call ends without
-an acceptance, how it ended is written beside it, and the byte says that. Only what has been made fit to leave the
-process is noted, and nothing of the request's body but the agent's id.
+before it is sent, and what is known by then is written there with a checksum: of a call whose process was killed in the
+middle of that nothing is told, and it wasn't sent. When the call ends without an acceptance, how it ended is written
+beside it, and only then the slot's first byte says that it has ended. Only what has been made fit to leave the process
+is noted, and nothing of the request's body but the agent's id.
 
 Laws: whatever bytes a table has, reading it raises nothing, and tells of no call whose part of the slot isn't whole; of
 a call that had ended it never says that it was under way.
@@ -28,14 +29,13 @@ ENDED: Final = 2
 
 _OWN: Final = Struct(">QQ16sQQB")
 _FACTS: Final = Struct(">H48s128s64s8s")
+_UNDER_WAY: Final = bytes([UNDER_WAY])
 _BEGIN: Final = Struct(_OWN.format + _FACTS.format[1:])
 _END: Final = Struct(">dH12s32s")
 _CHECKSUM: Final = Struct(">I")
 _ALIVE: Final = Struct(">Q")
 
-BEGIN: Final = 1
-"""Where in a slot a call's beginning is written."""
-END: Final = BEGIN + _CHECKSUM.size + _BEGIN.size
+END: Final = 1 + _CHECKSUM.size + _BEGIN.size
 """Where in a slot its end is written."""
 
 _HAS_SPAN, _HAS_PARENT, _IS_REMOTE, _IS_SAMPLED, _IS_ADOPTED = 1, 2, 4, 8, 16
@@ -110,13 +110,13 @@ def facts(
 
 
 def begin(key: int, started_at: int, span: SpanIds | None, shared: bytes) -> bytes:
-    """Return what is written at `BEGIN`, of which `shared` is made by `facts`."""
+    """Return what is written at a slot's beginning, of which `shared` is made by `facts`."""
     if span is None:
         own = _OWN.pack(key, started_at, b"", 0, 0, 0)
     else:
         trace_id, parent = span.trace_id.to_bytes(16), span.parent_span_id or 0
         own = _OWN.pack(key, started_at, trace_id, span.span_id, parent, _flags(span))
-    return _CHECKSUM.pack(crc32(shared, crc32(own))) + own + shared
+    return _UNDER_WAY + _CHECKSUM.pack(crc32(shared, crc32(own))) + own + shared
 
 
 def end(duration: float, status_code: int | None, failure: Failure | None) -> bytes:
@@ -158,7 +158,7 @@ def _flags(span: SpanIds) -> int:
 
 def _begun(slot: bytes) -> Begun | None:
     """Return how the call of a slot began, if that can be read."""
-    fields = _checked(slot, BEGIN, _BEGIN)
+    fields = _checked(slot, len(_UNDER_WAY), _BEGIN)
     if fields is None:
         return None
     key, started_at, trace_id, span_id, parent, flags, port, endpoint, address, agent, source = _BEGIN.unpack(fields)
