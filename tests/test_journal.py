@@ -348,7 +348,12 @@ def test_a_folder_that_cannot_be_had_is_tried_again(
     now[0] += AGAIN / 2
     life.journal.turn()
     assert not blocked.exists()
+    blocked.touch()
     now[0] += AGAIN / 2
+    life.journal.turn()
+    blocked.unlink()
+    assert 1 == len(caplog.messages)
+    now[0] += AGAIN
     life.journal.turn()
     assert ([".table"], 1) == (suffixes(blocked / "journal"), life.asked)
     life.inherit()

@@ -116,7 +116,7 @@ class Files:
                     backlog.recover(segment)
                 self.tidy(segment)
             self._make_room(0)
-        return frozenset[int]().union(*(segment.keys for segment in found))
+        return frozenset[int]().union(*(segment.forget_keys() for segment in found))
 
     def close(self) -> None:
         """Remove what needn't be kept."""

@@ -111,6 +111,7 @@ class Journal:
         self._opening = Lock()
         self._tried_at: float | None = None
         self._is_heir = False
+        self._has_warned = False
         self._is_closed = False
         self._found = self._told = 0
 
@@ -129,8 +130,11 @@ class Journal:
                 self.in_flight.open(self._folder.table)
         except OSError as error:
             self.in_flight.fault("journal")
-            _logger.warning("no journal for now: %s: %s", self._folder.path, error.strerror)
+            if not self._has_warned:
+                _logger.warning("no journal for now: %s: %s", self._folder.path, error.strerror)
+            self._has_warned = True
         else:
+            self._has_warned = False
             self._take_over()
 
     def begin(self, observation: Observation) -> None:

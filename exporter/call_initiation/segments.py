@@ -61,7 +61,6 @@ class Segment:
         resource: Who wrote it, as given; empty where that can't be read.
         waiting: How many records each stage has yet to deliver.
         lost: How many records each stage had yet to deliver and that can't be read; of a file that was found.
-        keys: The calls that a file tells of; of a file that was found.
         is_gone: It was given up.
     """
 
@@ -71,7 +70,7 @@ class Segment:
         self.size = 0
         self.waiting: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
-        self.keys: frozenset[int] = frozenset()
+        self._keys: frozenset[int] = frozenset()
         self.is_gone = False
         self._offsets = dict.fromkeys(STAGES, START)
         self._frames = 0
@@ -141,6 +140,11 @@ class Segment:
         self._offsets[stage] = part.end
         self._note(stage, part.end)
 
+    def forget_keys(self) -> frozenset[int]:
+        """Return the keys of the calls that a file which was found tells of, once."""
+        keys, self._keys = self._keys, frozenset()
+        return keys
+
     def remove(self) -> None:
         """Give the file up, and what is in it."""
         self.is_gone = True
@@ -151,7 +155,7 @@ class Segment:
         """Take in what a file holds; what is lost is counted by the first who finds it, who notes that he did."""
         self.size = len(data)
         self.resource = next((frame.payload for frame, _, _ in found if frame.kind == _RESOURCE), b"")
-        self.keys = frozenset(frame.key for frame, _, _ in found)
+        self._keys = frozenset(frame.key for frame, _, _ in found)
         self._offsets = {stage: max(START, getattr(noted, stage)) for stage in STAGES}
         for frame, start, _ in found:
             self.waiting.update(stage for stage in _stages(frame.kind) if start >= self._offsets[stage])
