@@ -16,7 +16,8 @@ Outside this law are what was delivered when there was no time left to note it, 
 had no place in the table: of these a kill leaves nothing, but that they had none was counted. What the stage `attempts`
 dropped at a `shutdown` is told of again, by the table.
 
-Nothing here waits for a disk: a kill loses nothing, but the machine's own end may cost the last seconds.
+Nothing here waits until something is on the disk: a kill loses nothing, but the machine's own end may cost the last
+seconds. A disk that hangs holds up the recorder's thread, as no other sink does, and no call.
 """
 
 import logging
@@ -54,7 +55,7 @@ AT_ONCE: Final = 32
 AGAIN: Final = 1.0
 """Seconds between tries to open the folder, or to take over what is in it."""
 
-_NO_TABLE: Final = OSError("without a locked table, others would take the files for those of a life that has ended")
+_NO_TABLE: Final = "without a locked table, others would take the files for those of a life that has ended"
 
 _logger = logging.getLogger("call_initiation")
 
@@ -242,7 +243,7 @@ class Journal:
             return
         try:
             if not self.in_flight.is_open:
-                raise _NO_TABLE  # noqa: TRY301 - it is as if the disk had failed
+                raise OSError(_NO_TABLE)  # noqa: TRY301 - it is as if the disk had failed
             self._files.append([one.record for one in kept], self._segment, lambda: _free(*(one.place for one in kept)))
         except Exception:  # noqa: BLE001 - whatever the disk does, a failure isn't lost by it
             self.in_flight.fault("journal")
