@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import httpx
 
 import leaping
-from call_initiation.agents import http_date, label
+from call_initiation.agents import label
 from call_initiation.events import Certainty, Event, StateLabel
 from call_initiation.exporter import Exporter
 from call_initiation.feed import Door, Feed
@@ -30,6 +30,7 @@ from call_initiation.simulator.org import (
     word,
 )
 from call_initiation.simulator.server import Server
+from call_initiation.skew import http_date
 from call_initiation.sockets import connector
 from call_initiation.timeline import Timeline
 from call_initiation.tokens import Credentials, Tokens

@@ -1,9 +1,9 @@
-"""What is known of agents: the word for a state, the state as of a moment of the recent past, the server's clock.
+"""What is known of agents: the word for a state, and the state as of a moment of the recent past.
 
 Theory. An agent's state is a handful of *parts*. Each part changes at a moment of the **server's** time and is told to
 us at some later moment: out of order, twice, or never. A *change* is what was told: a server time, some parts, and who
 said so. Changes are kept in the order of their server time, ties in the order of their arrival, and a state is made by
-letting them speak in that order. Times are server time, in seconds since the epoch; `ClockSkew` brings ours to it.
+letting them speak in that order. Times are server time, in seconds since the epoch.
 
 Laws:
 
@@ -23,13 +23,11 @@ For a feed: tell what a snapshot says without a time of its own as of the moment
 change which is streamed meanwhile wins), and confirm it as of the moment *after* it was answered.
 """
 
-import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
 from itertools import islice
@@ -55,10 +53,8 @@ _STALE: Final = Certainty.STALE
 _SENDS: Final = 4  # how many lookups of an agent are remembered, to notice changes that come too late for them
 _NO_SENDS: Final = array("d")
 _NEVER: Final = (inf, -inf)
-_IMF_FIXDATE: Final = re.compile(r"\w{3}, \d\d \w{3} [1-9]\d{3} \d\d:\d\d:\d\d GMT", re.ASCII)
 _WHOLES: Final = 1024  # how many agents' latest states are kept ready; for all agents it would be 25 MB
 _SHARED: Final = 4096  # how many different tellings are shared between agents; most agents are told the same few
-_OBSERVATIONS: Final = 64  # how many observations of the server's clock count
 
 _PARTS: Final = ("presence", "routing_status", "on_call", "wrap_up", "station", "out_of_office")
 _values_of: Callable[[AgentState], tuple[Any, ...]] = attrgetter(*_PARTS)
@@ -457,55 +453,3 @@ class Agents:
 def _stated(values: tuple[Any, ...], since: float, source: StateSource, certainty: Certainty) -> AgentState:
     parts = dict(zip(_PARTS, values, strict=True))
     return AgentState(**parts, since=since, source=source, certainty=certainty)
-
-
-class ClockSkew:
-    """How far the server's clock is ahead of ours, from what answers and events say of it.
-
-    Each observation bounds the difference: a `Date` header names the second in which an answer was made, some moment
-    between sending and receiving; an event can't be stamped later than it arrives. The difference lies in all of the
-    latest intervals; where they have no point in common, a clock has jumped, and only the newest observation counts.
-    Where zero is possible, it is taken: a good clock is likelier than a small error.
-    """
-
-    def __init__(self) -> None:
-        self._window: deque[tuple[float, float]] = deque(maxlen=_OBSERVATIONS)
-        self._low, self._high = -inf, inf
-
-    @property
-    def value(self) -> float:
-        """Seconds to add to our clock to have the server's; 0 where nothing is known."""
-        if self._low <= 0.0 <= self._high:
-            return 0.0
-        return (self._low + self._high) / 2 if self._high < inf else self._low
-
-    def to_server(self, local: float) -> float:
-        """Return the server's time at our time `local`, both in seconds since the epoch."""
-        return local + self.value
-
-    def observe_date(self, server_second: float, sent: float, received: float) -> None:
-        """Take in a `Date` header (see `http_date`) of an answer to what was sent and received at these local times."""
-        self._observe(server_second - received, server_second + 1 - sent)
-
-    def observe_stamp(self, stamp: float, received: float) -> None:
-        """Take in the server's stamp of an event that was received at this local time; most stamps say nothing new."""
-        if stamp - received > self._low:
-            self._observe(stamp - received, inf)
-
-    def _observe(self, low: float, high: float) -> None:
-        """Take in one interval; one that is none (a clock was set between sending and receiving) says nothing."""
-        if not low <= high:
-            return
-        if low > self._high or high < self._low:
-            self._window.clear()
-        self._window.append((low, high))
-        self._low = max(low for low, _ in self._window)
-        self._high = min(high for _, high in self._window)
-
-
-def http_date(text: str) -> float | None:
-    """Return the seconds since the epoch that an IMF-fixdate names (RFC 9110, section 5.6.7), or None."""
-    try:
-        return parsedate_to_datetime(text).timestamp() if _IMF_FIXDATE.fullmatch(text) else None
-    except ValueError:
-        return None

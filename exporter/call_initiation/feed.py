@@ -23,7 +23,6 @@ from typing import Any, Final, TypeVar
 import httpx
 
 from call_initiation import notifications, regions
-from call_initiation.agents import http_date
 from call_initiation.errors import UpstreamError
 from call_initiation.events import FeedChange, FeedState, SkewChange
 from call_initiation.follow import Callers, Following, TokenUsers, can_be_followed
@@ -34,6 +33,7 @@ from call_initiation.pacing import Backoff, Budget
 from call_initiation.privacy import KeyedHash
 from call_initiation.recorder import Forgotten, Reading, Suspension, Told
 from call_initiation.shard import Means, Shard, shown
+from call_initiation.skew import http_date
 from call_initiation.sockets import connector
 from call_initiation.timeline import BLUR, Timeline
 from call_initiation.tokens import Credentials, Tokens

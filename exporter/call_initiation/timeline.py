@@ -15,7 +15,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Final
 
-from call_initiation.agents import ClockSkew
+from call_initiation.skew import ClockSkew
 
 BLUR: Final = 2.0
 """Seconds: a `Date` header names a second, the answer took a while, and smaller differences aren't followed."""
