@@ -182,7 +182,10 @@ ODD = [
     (["error not_an_object"], b"null"),
     (["warning odd_encoding"], b"\xef\xbb\xbf" + BODY),
     (["warning odd_encoding"], BODY.decode().encode("utf-16")),
-    (["error wrong_type attributes.lead"], b'{"phoneNumber": "1", "attributes": {"lead": 1, "other": null}}'),
+    (
+        ["error wrong_type attributes.lead"],
+        b'{"phoneNumber": "1", "attributes": {"lead": 1, "name": "Anna", "other": null}}',
+    ),
     (["warning undocumented_body to", *FOUND["thread_to_an_object"][1:3]], b'{"to": {}}'),
     (["warning impossible_address phoneNumber"], b'{"phoneNumber": "%s"}' % (b"a@" + 1000 * b"b")),
     (["warning unknown_property ?"], b'{"phoneNumber": "1", "%s": 1}' % (41 * b"x")),
