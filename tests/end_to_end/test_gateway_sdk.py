@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -50,37 +51,65 @@ def _interpreter(language: str) -> list[str]:
     return [str(own)] if language == "py" else ["node"]
 
 
+class Python:
+    """A process that has the Python SDK imported, and forks for each script that it runs."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def run(self, script: str, *arguments: str) -> str:
+        """Run a script in a process of its own, and return what it printed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps([script, arguments]), file=self._process.stdin, flush=True)
+        status, printed = json.loads(self._process.stdout.readline())
+        assert 0 == status
+        return str(printed)
+
+
+@pytest.fixture(scope="module")
+def python(environment: dict[str, str]) -> Iterator[Python]:
+    """Return a Python that has the SDK imported."""
+    command = [*_interpreter("py"), str(SCRIPTS / "forking.py")]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as process:  # noqa: S603 - our own script
+        yield Python(process)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return an environment in which no SDK finds settings of somebody's own."""
+    home = str(tmp_path_factory.mktemp("home"))
+    return {"PATH": os.environ["PATH"], "HOME": home, "NODE_PATH": str(ENGINES / "jssdk" / "node_modules")}
+
+
 class Sdk(NamedTuple):
-    """One of the SDKs."""
+    """One of the SDKs: its language, and what runs a script of the same name with some arguments."""
 
     language: str
-    command: list[str]
-    environment: dict[str, str]
+    run: Callable[..., str]
 
     def place(self, ports: list[int], *credentials: str) -> list[list[dict[str, Any]]]:
         """Place calls at each of some ports; return what came of each."""
         listed = ",".join(str(port) for port in ports)
-        done = subprocess.run(  # noqa: S603 - our own script
-            [*self.command, listed, str(CALLS), *credentials],
-            env=self.environment,
-            capture_output=True,
-            check=True,
-            timeout=60,
-        )
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        return [json.loads(line) for line in self.run(listed, str(CALLS), *credentials).splitlines()]
 
 
 @pytest.fixture
-def of(tmp_path: Path) -> Callable[[str], Sdk]:
+def of(request: pytest.FixtureRequest, environment: dict[str, str]) -> Callable[[str], Sdk]:
     """Return a lookup of SDKs by language."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
-        "NODE_PATH": str(ENGINES / "jssdk" / "node_modules"),
-    }
-    return lambda language: Sdk(
-        language, [*_interpreter(language), str(SCRIPTS / f"place_calls.{language}")], environment
-    )
+
+    def node(*arguments: str) -> str:
+        command = [*_interpreter("js"), str(SCRIPTS / "place_calls.js"), *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, check=True, text=True, timeout=60).stdout  # noqa: S603 - our own script
+
+    def lookup(language: str) -> Sdk:
+        if language == "js":
+            return Sdk(language, node)
+        python: Python = request.getfixturevalue("python")
+        return Sdk(language, partial(python.run, (SCRIPTS / "place_calls.py").read_text(encoding="utf-8")))
+
+    return lookup
 
 
 @pytest.fixture(params=["py", "js"])
@@ -256,14 +285,11 @@ GUIDE = Path(__file__).parents[2] / "docs" / "gateway.md"
 
 
 @pytest.mark.parametrize("raw", [_refusal(503, PATIENTLY), _redirect(307)], ids=["put off", "redirected"])
-def test_the_guide_s_lines_make_one_post_of_a_call(of: Callable[[str], Sdk], raw: bytes) -> None:
+def test_the_guide_s_lines_make_one_post_of_a_call(python: Python, raw: bytes) -> None:
     """Word for word, with a gateway that passes `Retry-After` on."""
     (lines,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
     with Server(always(raw)) as api, running(api) as gateway:
-        interpreter, environment = of("py").command[0], of("py").environment
-        code = lines.replace("8080", str(gateway.port)) + PLACING
-        done = subprocess.run([interpreter, "-c", code], env=environment, capture_output=True, check=True, timeout=60)  # noqa: S603 - the guide's lines
-        assert raw[9:12] == done.stdout.strip()
+        assert raw[9:12].decode() == python.run(lines.replace("8080", str(gateway.port)) + PLACING).strip()
         assert 1 == len(api.received)
 
 
