@@ -299,7 +299,7 @@ class Broken:
         return fail
 
 
-def test_a_fault_in_one_step_takes_nothing_else_away() -> None:
+def test_a_fault_in_one_step_takes_nothing_else_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every step that can fail does: the call is still recorded, and each fault counted."""
     watch = Watch()
     body = json.dumps({"code": "bad.request"}).encode()
@@ -309,8 +309,9 @@ def test_a_fault_in_one_step_takes_nothing_else_away() -> None:
     watch.assessor.duplicates = Broken()
     observation._secrets = [Broken()]
     observation.response_headers = Broken()
+    monkeypatch.setattr("call_initiation.diagnosis.examine", Broken().examine)
     attempt = watch.assessor.assess(observation)
-    assert ["mask", "join", "parse", "duplicates"] == watch.faults
+    assert ["mask", "join", "parse", "duplicates", "diagnose"] == watch.faults
     assert (Outcome.REJECTED, 400, Refusal(), NO_AGENT) == (
         attempt.outcome,
         attempt.status_code,

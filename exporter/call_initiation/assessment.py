@@ -11,7 +11,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar, TypeVarTuple
+from typing import Final
 
 from call_initiation import decoding, diagnosis, endpoints, responses
 from call_initiation.agents import Agents, label
@@ -33,7 +33,6 @@ from call_initiation.privacy import KeyedHash, Mask
 _NO_MASK: Final = Mask()
 _UNPARSED: Final = Refusal()
 _NO_PAYLOAD: Final = Payload(PayloadShape.UNREADABLE)
-_NO_FINDINGS: Final[tuple[str, ...]] = ()
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _ACCEPTED: Final = Outcome.ACCEPTED
 _AMBIGUOUS: Final = Outcome.AMBIGUOUS
@@ -49,9 +48,6 @@ _BY_CLASS: Final = {
     4: Outcome.REJECTED,
     5: Outcome.FAILED,
 }
-
-Arguments = TypeVarTuple("Arguments")
-Result = TypeVar("Result")
 
 
 def outcome_of(status_code: int) -> Outcome:
@@ -81,33 +77,61 @@ class Assessor:
 
     def assess(self, observation: Observation) -> Attempt:
         """Say what the call was."""
-        payload = self._guarded("payload", _NO_PAYLOAD, _payload, observation)
-        mask = self._guarded("mask", _NO_MASK, _mask, observation, payload)
-        sent = (self.offset_ns + (observation.sent_ns or observation.started_ns)) / 1e9
-        agent = self._guarded("join", NO_AGENT, self._agent, observation, payload, mask, sent)
         outcome = _outcome(observation)
-        refusal = self._guarded("parse", _unparsed(observation, outcome), _refusal, observation, mask, outcome)
-        is_repeated = self._guarded("duplicates", False, self._is_repeated, agent, payload, sent)  # noqa: FBT003 - the fallback
-        findings = self._guarded("diagnose", _NO_FINDINGS, _findings, observation, payload, agent)
+        sent = (self.offset_ns + (observation.sent_ns or observation.started_ns)) / 1e9
+        payload = self._payload(observation)
+        mask = self._mask(observation, payload)
+        agent = self._agent(observation, payload, mask, sent)
+        refusal = self._refusal(observation, mask, outcome)
+        is_repeated = self._is_repeated(agent, payload, sent)
+        findings = self._findings(observation, payload, agent)
         return _attempt(observation, outcome, payload, agent, refusal, findings, is_repeated=is_repeated)
 
+    def _payload(self, observation: Observation) -> Payload:
+        try:
+            return _payload(observation)
+        except Exception:  # noqa: BLE001 - here and below: a fault in one step must not lose the attempt
+            self.fault("payload")
+            return _NO_PAYLOAD
+
+    def _mask(self, observation: Observation, payload: Payload) -> Mask:
+        try:
+            return _mask(observation, payload)
+        except Exception:  # noqa: BLE001 - as above
+            self.fault("mask")
+            return _NO_MASK
+
     def _agent(self, observation: Observation, payload: Payload, mask: Mask, sent: float) -> AgentAtSend:
-        who = _who(observation, payload, self.token_user(observation))
-        return _agent(who, mask, sent, self.agents.as_of)
+        try:
+            who = _who(observation, payload, self.token_user(observation))
+            return _agent(who, mask, sent, self.agents.as_of)
+        except Exception:  # noqa: BLE001 - as above
+            self.fault("join")
+            return NO_AGENT
+
+    def _refusal(self, observation: Observation, mask: Mask, outcome: Outcome) -> Refusal | None:
+        try:
+            return _refusal(observation, mask, outcome)
+        except Exception:  # noqa: BLE001 - as above
+            self.fault("parse")
+            return _UNPARSED
 
     def _is_repeated(self, agent: AgentAtSend, payload: Payload, sent: float) -> bool:
-        if not payload.destinations:
-            return False
-        return self.duplicates.seen(self.hashes.digest("\n".join((agent.id or "", *payload.destinations))), sent)
-
-    def _guarded(
-        self, stage: str, fallback: Result, step: Callable[[*Arguments], Result], *arguments: *Arguments
-    ) -> Result:
         try:
-            return step(*arguments)
-        except Exception:  # noqa: BLE001 - a fault in one step must not lose the attempt
-            self.fault(stage)
-            return fallback
+            called = payload.destinations
+            digest = self.hashes.digest("\n".join((agent.id or "", *called))) if called else ""
+            return bool(called) and self.duplicates.seen(digest, sent)
+        except Exception:  # noqa: BLE001 - as above
+            self.fault("duplicates")
+            return False
+
+    def _findings(self, observation: Observation, payload: Payload, agent: AgentAtSend) -> tuple[str, ...]:
+        try:
+            remarks = diagnosis.examine(payload.content, payload.document, observation.endpoint, agent.id)
+            return diagnosis.words(remarks) if remarks else ()
+        except Exception:  # noqa: BLE001 - as above
+            self.fault("diagnose")
+            return ()
 
 
 def glance(observation: Observation) -> Attempt:
@@ -130,7 +154,7 @@ def _attempt(  # noqa: PLR0913, PLR0917 - each step's own part
     payload: Payload,
     agent: AgentAtSend,
     refusal: Refusal | None,
-    findings: tuple[str, ...] = _NO_FINDINGS,
+    findings: tuple[str, ...] = (),
     *,
     is_repeated: bool,
 ) -> Attempt:
@@ -214,15 +238,6 @@ def _sent_at(observation: Observation) -> int | None:
     if observation.sent_ns is None:
         return None
     return observation.started_at + observation.sent_ns - observation.started_ns
-
-
-def _findings(observation: Observation, payload: Payload, agent: AgentAtSend) -> tuple[str, ...]:
-    remarks = diagnosis.examine(payload.content, payload.document, observation.endpoint, agent.id)
-    return diagnosis.words(remarks) if remarks else ()
-
-
-def _unparsed(observation: Observation, outcome: Outcome) -> Refusal | None:
-    return _UNPARSED if observation.status_code is not None and outcome is not _ACCEPTED else None
 
 
 def _refusal(observation: Observation, mask: Mask, outcome: Outcome) -> Refusal | None:

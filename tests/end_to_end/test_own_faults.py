@@ -46,6 +46,7 @@ STAGES = {
     "call_initiation.decoding.decode": ("parse", 1),
     "call_initiation.endpoints.Duplicates.seen": ("duplicates", 1),
     "call_initiation.privacy.KeyedHash.digest": ("duplicates", 1),
+    "call_initiation.diagnosis.examine": ("diagnose", 1),
     "call_initiation.aggregate.Aggregate.record": ("metrics", 1),
     "call_initiation.otlp.span_of": ("spans", 1),
     "call_initiation.otlp.record_of": ("events", 1),
