@@ -401,7 +401,7 @@ def test_an_adopted_span_that_refuses_is_our_fault_alone() -> None:
 
     class Adopting(Tracing):
         def open(self, template: str, url: Any) -> OpenSpan:  # noqa: ARG002 - as it is
-            return OpenSpan(SpanIds(trace_id=1, span_id=2, adopted=True), adopted=Failing(), _attributes=Failing())
+            return OpenSpan(SpanIds(trace_id=1, span_id=2, adopted=True), Failing(), Failing())
 
     with observe(kept, Adopting()) as observation:
         answer = observation.answered(httpx.Response(400, stream=httpx.ByteStream(b"{}")))

@@ -141,6 +141,7 @@ _OF_MANY: Final = frozenset({"participants", "conversationIds", "to"})
 """Properties that name any number of destinations."""
 
 _SIX_DIGITS: Final = re.compile(r"(?:\d\D*){6}")
+_UUID_LENGTH: Final = 36
 _UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
@@ -189,7 +190,9 @@ def _numbers(document: object) -> tuple[str, ...]:
     """Return the texts that may hold a phone number, each once; an id of the API's isn't one."""
     found: dict[str, None] = {}
     for text in _leaves(document):
-        if not text.isalpha() and not _UUID.fullmatch(text) and _SIX_DIGITS.search(text):  # most names are letters only
+        if text.isalpha():  # as most names are
+            continue
+        if not (len(text) == _UUID_LENGTH and _UUID.fullmatch(text)) and _SIX_DIGITS.search(text):
             found[text] = None
             if len(found) == _MAX_NUMBERS:
                 break

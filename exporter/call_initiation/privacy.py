@@ -216,7 +216,7 @@ class Mask:
         words = " ".join(map(_reading, secrets)).split()
         known = [word for word in words if len(word) >= _SHORTEST_SECRET and word.lower() not in _SCHEMES]
         self._secrets = "\n".join(known)
-        self._width = min([_SECRET_PART, *map(len, known)])
+        self._width = min(_SECRET_PART, *map(len, known)) if known else _SECRET_PART
         shape = self._secrets.encode("ascii", "replace").translate(_AS_IN_UUIDS)
         self._shares_with_uuids = b"0" * self._width in shape
         self._numbers = [number for number in map(digits, numbers) if len(number) >= _SHORTEST_NUMBER]

@@ -11,7 +11,6 @@ on the caller's path, for such a span ends with the call.
 
 from collections.abc import Callable, Mapping
 from contextvars import Token
-from dataclasses import dataclass
 from typing import Any, Final
 
 from opentelemetry import context as otel_context
@@ -35,19 +34,35 @@ Describe = Callable[[Any], Mapping[str, AttributeValue]]
 """An observation → the attributes that can be told of it while its call runs."""
 
 
-@dataclass(slots=True)
-class OpenSpan:
-    """A call's span while the call runs.
+class OpenSpan(NonRecordingSpan):
+    """A call's span while the call runs, for whoever asks in the call which span he is in; it records nothing itself.
 
-    Attributes:
+    Args:
         ids: Its place in a trace.
         adopted: The other instrumentation's span, where there is one.
+        attributes: What to tell an adopted span.
     """
 
-    ids: SpanIds
-    adopted: Span | None = None
-    _attributes: Describe | None = None
-    _token: Token[Context] | None = None
+    def __init__(self, ids: SpanIds, adopted: Span | None = None, attributes: Describe | None = None) -> None:
+        self.ids = ids
+        self.adopted = adopted
+        self._attributes = attributes
+        self._token: Token[Context] | None = None
+
+    def get_span_context(self) -> SpanContext:
+        """Return its place in a trace, as OpenTelemetry has it; made when it is asked for, for hardly anybody asks."""
+        ids = self.ids
+        state = TraceState.from_header([ids.trace_state]) if ids.trace_state else None
+        flags = _SAMPLED if ids.sampled else _NOT_SAMPLED
+        return SpanContext(ids.trace_id, ids.span_id, False, flags, state)  # noqa: FBT003 - the field `is_remote`
+
+    def __repr__(self) -> str:
+        """Return it as other spans are shown."""
+        return f"{type(self).__name__}({self.get_span_context()!r})"
+
+    def enter(self, context: Context) -> None:
+        """Be the current span until `close`."""
+        self._token = otel_context.attach(trace.set_span_in_context(self, context))
 
     def describe(self, observation: Any) -> None:
         """Add to an adopted span, as long as it records, what is known of its call."""
@@ -83,37 +98,38 @@ class Tracing:
         # Nobody traces the caller: the usual case, in which not to ask for a span saves 1 µs of the caller's time.
         current = trace.get_current_span(context) if context else trace.INVALID_SPAN
         if current is trace.INVALID_SPAN:
-            return None if self._provider is None else _start(self._provider, f"POST {template}", _NO_PARENT)
+            return None if self._provider is None else _started(self._provider, template, _NO_PARENT, context)
         parent = current.get_span_context()
         if parent.trace_flags.sampled and current.is_recording() and _is_client_span_of(current, url):
             return OpenSpan(_ids_of(parent), current, self._describe)
         if self._provider is None:
             return OpenSpan(_ids_of(parent)) if parent.is_valid else None
-        return _start(self._provider, f"POST {template}", parent)
+        return _started(self._provider, template, parent, context)
 
 
-def _start(provider: TracerProvider, name: str, parent: SpanContext) -> OpenSpan:
+def _started(provider: TracerProvider, template: str, parent: SpanContext, context: Context) -> OpenSpan:
     generator, is_root = provider.id_generator, not parent.is_valid
     trace_id = generator.generate_trace_id() if is_root else parent.trace_id
-    span_id = generator.generate_span_id()
-    is_sampled, state = _decision(provider.sampler, trace_id, name, parent)
-    context = SpanContext(trace_id, span_id, False, _SAMPLED if is_sampled else _NOT_SAMPLED, state)  # noqa: FBT003 - the field `is_remote`
-    ids = SpanIds(
-        trace_id=trace_id,
-        span_id=span_id,
-        parent_span_id=None if is_root else parent.span_id,
-        parent_is_remote=parent.is_remote,
-        sampled=is_sampled,
-        trace_state=state.to_header() if state else "",
+    if provider.sampler is DEFAULT_ON:  # needn't be asked: as the parent, or else yes
+        is_sampled, state = is_root or parent.trace_flags.sampled, parent.trace_state
+    else:
+        is_sampled, state = _decision(provider.sampler, trace_id, f"POST {template}")
+    span = OpenSpan(
+        SpanIds(
+            trace_id=trace_id,
+            span_id=generator.generate_span_id(),
+            parent_span_id=None if is_root else parent.span_id,
+            parent_is_remote=parent.is_remote,
+            sampled=is_sampled,
+            trace_state=state.to_header() if state else "",
+        )
     )
-    token = otel_context.attach(trace.set_span_in_context(NonRecordingSpan(context)))
-    return OpenSpan(ids, None, None, token)
+    span.enter(context)
+    return span
 
 
-def _decision(sampler: Sampler, trace_id: int, name: str, parent: SpanContext) -> tuple[bool, TraceState]:
-    """Return what the head sampler says. The SDK's default one needn't be asked: as the parent, or else yes."""
-    if sampler is DEFAULT_ON:
-        return not parent.is_valid or parent.trace_flags.sampled, parent.trace_state
+def _decision(sampler: Sampler, trace_id: int, name: str) -> tuple[bool, TraceState]:
+    """Return what the head sampler says."""
     decision = sampler.should_sample(None, trace_id, name, SpanKind.CLIENT)
     return decision.decision is Decision.RECORD_AND_SAMPLE, decision.trace_state or trace.DEFAULT_TRACE_STATE
 

@@ -32,7 +32,7 @@ STAGES = {
     "call_initiation.observation.time_ns": ("observe", 0),
     "call_initiation.observation._NEW_CREDENTIALS": ("observe", 1),
     "call_initiation.observation.failure_of": ("observe", 1),
-    "call_initiation.tracing._start": ("tracing", 1),
+    "call_initiation.tracing._started": ("tracing", 1),
     "call_initiation.tracing.OpenSpan.close": ("tracing", 1),
     "call_initiation.recorder.Recorder.submit": ("submit", 0),
     "call_initiation.assessment._attempt": ("assess", 0),
