@@ -15,7 +15,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from call_initiation.events import Attempt, Event, LateChange, Ledger
 from call_initiation.observation import Observation
-from call_initiation.recorder import LONG_SLICE, NAP, PATIENCE, REST, SLICE, StateUpdate, Suspension, slice_and_rest
+from call_initiation.recorder import (
+    GROWN_SLICE,
+    LONG_SLICE,
+    NAP,
+    PATIENCE,
+    REST,
+    SLICE,
+    StateUpdate,
+    Suspension,
+    slice_and_rest,
+)
 from recording import SETTLE, SOON, UPDATE, Bench, broken, half_broken
 from samples import ACCEPTED
 
@@ -253,7 +263,7 @@ def test_untidiness_stops_nothing() -> None:
     ("last", "waited", "fullness", "length", "rest"),
     [
         (SLICE, 0.0, 0.0, 2 * SLICE, NAP),
-        (LONG_SLICE, 0.0, 0.0, LONG_SLICE, NAP),
+        (GROWN_SLICE, 0.0, 0.0, GROWN_SLICE, NAP),
         (LONG_SLICE, 0.001, 0.0, SLICE, NAP),
         (SLICE, 0.005, 0.0, LONG_SLICE, REST),
         (SLICE, 0.005, 0.2, LONG_SLICE, REST),

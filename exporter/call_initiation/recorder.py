@@ -30,8 +30,11 @@ TICK: Final = 0.1
 SLICE: Final = 0.00025
 """Seconds of work after which the recorder gives way to a thread that then takes the interpreter's lock."""
 
+GROWN_SLICE: Final = 0.002
+"""The most that this grows to while nobody takes it: a nap costs about as much as recording a call."""
+
 LONG_SLICE: Final = 0.001
-"""The most that this grows to while nobody takes it, for giving way costs some; and at once where it's hard to get."""
+"""The same where the lock is hard to get."""
 
 REST: Final = 0.02
 """Seconds for which the recorder then doesn't ask for the lock again.
@@ -404,7 +407,7 @@ def slice_and_rest(last: float, waited: float, fullness: float) -> tuple[float, 
     """
     if waited > _HARD_TO_GET:
         return max(LONG_SLICE, fullness * FULL_SLICE), REST if fullness < _FILLING else NAP
-    length = SLICE if waited > _TAKEN else min(2 * last, LONG_SLICE)
+    length = SLICE if waited > _TAKEN else min(2 * last, GROWN_SLICE)
     return max(length, fullness * FULL_SLICE), NAP
 
 
