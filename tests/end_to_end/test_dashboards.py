@@ -131,7 +131,8 @@ def observed(engine: Callable[[str], Path], tmp_path_factory: pytest.TempPathFac
     with ExitStack() as stack:
         sink = stack.enter_context(Collector())
         stack.enter_context(_environment(sink))
-        exporter = stack.enter_context(Exporter(prometheus_port=0, settle=0.2))
+        _leave(home / "journal")
+        exporter = stack.enter_context(Exporter(prometheus_port=0, settle=0.2, journal=home / "journal"))
         organisation = Telling(exporter)
         api = stack.enter_context(ServerThread(OrganisationServer(organisation)))
         target = str(exporter.metrics_url).removeprefix("http://")
@@ -164,6 +165,14 @@ def _environment(sink: Collector) -> Iterator[None]:
         patch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
         patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
         yield
+
+
+def _leave(journal: Path) -> None:
+    """Leave a refused call in a journal, as a dialer does that ends while its collector is away."""
+    with pytest.MonkeyPatch.context() as patch, Server(lambda _: [answer(400)]) as server:
+        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+        with Exporter(settle=0.0, journal=journal) as exporter:
+            _call(exporter, server.url, "nobody")
 
 
 def _remember(promtool: Path, home: Path, target: str) -> None:
