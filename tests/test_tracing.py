@@ -89,6 +89,11 @@ def opened(tracing: Tracing) -> OpenSpan:
     return span
 
 
+def test_an_open_span_is_shown_as_others_are() -> None:
+    """With its place in a trace."""
+    assert "OpenSpan(SpanContext(trace_id=0x" in repr(OpenSpan(SpanIds(trace_id=1, span_id=2)))
+
+
 def test_without_a_pipeline_and_a_caller_there_is_no_span() -> None:
     """Nothing is made up."""
     assert Tracing().open(CALLS, URL) is None
