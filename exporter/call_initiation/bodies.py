@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
+from call_initiation.nesting import is_deep
+
 MAX_BYTES: Final = 512_000
 """How long a body may be: the API's own limit, beyond which it answers 413."""
 
@@ -69,8 +71,9 @@ def read(content: bytes | None) -> object:
     if not content or len(content) > MAX_BYTES:
         return UNREAD
     try:
-        document: object = _DECODER.decode(content.decode(encoding(content), "surrogatepass"))
-    except (ValueError, RecursionError):
+        text = content.decode(encoding(content), "surrogatepass")
+        document: object = UNREAD if is_deep(text) else _DECODER.decode(text)
+    except ValueError:
         return UNREAD
     return document
 

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any, Final, NamedTuple, TypeGuard
 
+from call_initiation.nesting import is_deep
+
 _MOST_SAID: Final = 1000
 _MOST_NODES: Final = 400
 _MOST_CHILDREN: Final = 50
@@ -117,8 +119,8 @@ _DECODER: Final = json.JSONDecoder(parse_int=_int, strict=False)  # not strict: 
 
 def _document(text: str) -> object:
     try:
-        return _DECODER.decode(text)
-    except (ValueError, RecursionError, MemoryError):
+        return None if is_deep(text) else _DECODER.decode(text)
+    except (ValueError, MemoryError):
         return None
 
 

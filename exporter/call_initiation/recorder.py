@@ -13,7 +13,6 @@ The law, for each stage: `recorded == exported + pending + sum(dropped)`, exactl
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from threading import Event as Flag
@@ -278,10 +277,11 @@ class Recorder:
     def _start(self) -> None:
         with self._lock:
             if self._thread is None:
-                thread = Thread(target=self._run, name="call-initiation-recorder", daemon=True)
-                with suppress(RuntimeError):  # no thread can be had now: the next call tries again
-                    thread.start()
-                    self._thread = thread
+                self._thread = Thread(target=self._run, name="call-initiation-recorder", daemon=True)
+                try:
+                    self._thread.start()
+                except RuntimeError:  # no thread can be had now: the next call tries again
+                    self._thread = None
 
     # -- the recorder's thread ------------------------------------------------------------------------------------
 
@@ -289,6 +289,8 @@ class Recorder:
         before = monotonic()
         while not self._is_closed:
             self._wake.wait(TICK)
+            if self._thread is not current_thread():  # begun anew meanwhile: all that waits is another's
+                return
             self._wake.clear()
             flushes, now = len(self._flushes), monotonic()
             if now - before > OUTAGE:
@@ -308,7 +310,7 @@ class Recorder:
         """Apply every update that waits, and record every call that has settled (or every one)."""
         with self._lock:
             self._count_refused()
-        pause = _Pause(self._fullness)
+        pause = _Pause(_in_a_hurry if everything else self._fullness)
         while self._take_update():
             pause.give_way()
         while self._foresee is not None and self._arrived:
@@ -409,6 +411,11 @@ def slice_and_rest(last: float, waited: float, fullness: float) -> tuple[float, 
         return max(LONG_SLICE, fullness * FULL_SLICE), REST if fullness < _FILLING else NAP
     length = SLICE if waited > _TAKEN else min(2 * last, GROWN_SLICE)
     return max(length, fullness * FULL_SLICE), NAP
+
+
+def _in_a_hurry() -> float:
+    """Stand for a full queue: somebody waits until all is recorded."""
+    return 1.0
 
 
 class _Pause:
