@@ -102,6 +102,21 @@ def test_reset_begins_anew() -> None:
     bench.recorder.close(SOON)
 
 
+def test_beginning_anew_ends_the_thread_of_before() -> None:
+    """What comes after is another thread's alone."""
+    bench = Bench(settle=0.0)
+    bench.submit(0.0)
+    before = bench.recorder._thread
+    assert before is not None
+    bench.recorder.reset()
+    before.join(SOON)
+    assert not before.is_alive()
+    bench.submit(0.0)
+    assert bench.recorder.flush(SOON)
+    assert Ledger(recorded=1, exported=1) == bench.attempts()
+    bench.recorder.close(SOON)
+
+
 def test_a_machine_out_of_threads_costs_nobody_a_call() -> None:
     """Nothing is raised; what waits is recorded once a thread can be had."""
     bench = Bench(settle=0.0)
