@@ -198,6 +198,6 @@ def test_the_guide_s_lines_turn_the_python_sdk_s_retries_off() -> None:
             for text, server in zip((lines, lines, kept, kept), servers, strict=True)
         ]
         command = [PYTHON_SDK, "-c", "".join(scripts)]
-        done = subprocess.run(command, env=_bare(), capture_output=True, check=True, timeout=60)  # noqa: S603 - the guide's
+        done = subprocess.run(command, env=_bare(), capture_output=True, check=True, timeout=110)  # noqa: S603 - the guide's
         assert ["503", "ProtocolError", "503", "MaxRetryError"] == done.stdout.decode().split()
         assert [1, 1, 11, 11] == [len(server.received) for server in servers]

@@ -101,7 +101,7 @@ def of(request: pytest.FixtureRequest, environment: dict[str, str]) -> Callable[
 
     def node(*arguments: str) -> str:
         command = [*_interpreter("js"), str(SCRIPTS / "place_calls.js"), *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, check=True, text=True, timeout=60).stdout  # noqa: S603 - our own script
+        return subprocess.run(command, env=environment, capture_output=True, check=True, text=True, timeout=110).stdout  # noqa: S603 - our own script
 
     def lookup(language: str) -> Sdk:
         if language == "js":
