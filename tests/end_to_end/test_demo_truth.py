@@ -2,7 +2,7 @@
 
 The rule: each refused call has the true state of its agent, every part of it, unless that changed between the send and
 its judgement, or can't be known: a notification of a station carries no time, and where one is left it doesn't say
-whether a default one remains.
+whether a default one remains. And now and then a read and the news of a change cross, which is a doubt, and said to be.
 """
 
 import asyncio
@@ -28,6 +28,8 @@ TAG = "call_initiation.agent."
 CORRELATION_ID = "call_initiation.correlation_id"
 PATIENCE = 90.0
 ROUNDING = 1e-6
+SELDOM = 3
+"""Calls of whose agents the feed may be in doubt, of a thousand."""
 
 BEFORE, HEARD, READ = 2.0, 1.0, 8.0
 """Seconds of doubt: before a station is changed, until that is heard of, and until a read shows that there is none."""
@@ -109,6 +111,7 @@ def test_every_refused_call_has_the_true_state_of_its_agent(monkeypatch: pytest.
     assert isinstance(organisation, Remembered)
     verdicts = Counter(verdict(tags, refused[one], sent, organisation) for one, (tags, sent) in found.items())
     sys.stderr.write(f"{dict(verdicts)}\n")
-    assert {"the same"} <= verdicts.keys() <= {"the same", "changed in flight", "the station was changing"}
+    assert {"the same"} <= verdicts.keys() <= {"the same", "changed in flight", "the station was changing", "not known"}
+    assert SELDOM >= verdicts["not known"]
     named = [(tags, refused[one]) for one, (tags, _) in found.items() if refused[one].agent_id is not None]
     assert [entry.agent_id for _, entry in named] == [tags[f"{TAG}id"] for tags, _ in named]
