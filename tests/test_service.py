@@ -56,8 +56,9 @@ async def demonstrated(settings: Settings, calls: int = 0) -> Demonstration:
     return running
 
 
-def test_the_end_drains_everything(settings: Settings) -> None:
-    """Every call that was judged is recorded; nothing is pending, nothing dropped."""
+def test_the_end_drains_everything(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call that was judged is recorded, given time; nothing is pending, nothing dropped."""
+    monkeypatch.setattr(service, "_DRAIN", PATIENCE)
     ended = asyncio.run(demonstrated(settings, calls=50))
     for stage, ledger in ended.exporter.ledgers().items():
         assert (stage, ledger.recorded, 0, {}) == (stage, ledger.exported, ledger.pending, ledger.dropped)
