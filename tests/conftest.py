@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["authorities"]
+pytest_plugins = ["authorities", "program"]
 
 settings.load_profile("ci")  # the same examples each time, however slow the machine
 

@@ -20,11 +20,26 @@ from call_initiation.events import (
     StateLabel,
     StateSource,
 )
+from call_initiation.slots import Begun, facts
 
 STARTED_AT: Final = 1_790_000_000_000_000_000
 """Nanoseconds since the epoch: 2026-09-21T14:13:20Z."""
 
 SPAN: Final = SpanIds(trace_id=0xABC, span_id=0xDEF, parent_span_id=0x123)
+
+BEGUN: Final = Begun(
+    key=7,
+    started_at=STARTED_AT,
+    span=SPAN,
+    server_address="api.example.com",
+    server_port=443,
+    endpoint=CALLS_OF_USER,
+    agent_id="9d4b4c1e-0000-4000-8000-000000000001",
+    id_source=AgentIdSource.PATH,
+)
+"""What is noted of a call before it is sent."""
+SHARED: Final = facts(CALLS_OF_USER, "api.example.com", 443, BEGUN.agent_id, AgentIdSource.PATH)
+"""The part of it that many calls share."""
 
 AGENT: Final = AgentAtSend(
     id="9d4b4c1e-0000-4000-8000-000000000001",

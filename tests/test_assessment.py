@@ -157,7 +157,7 @@ def test_the_port_is_the_schemes_own_where_the_url_names_none() -> None:
     watch = Watch()
     observation = watch.call(lambda _: httpx.Response(202))
     for url, port in [("http://h/x", 80), ("https://h/x", 443), ("http://h:81/x", 81), ("unix://h/x", 0)]:
-        observation.request.url = httpx.URL(url)
+        observation.url = httpx.URL(url)
         assert port == watch.assessor.assess(observation).server_port
 
 
@@ -307,7 +307,7 @@ def test_a_fault_in_one_step_takes_nothing_else_away(monkeypatch: pytest.MonkeyP
     observation = watch.call(lambda _: httpx.Response(400, content=body), path)
     watch.assessor.agents = Broken()
     watch.assessor.duplicates = Broken()
-    observation._secrets = [Broken()]
+    observation.headers = [Broken()]
     observation.response_headers = Broken()
     monkeypatch.setattr("call_initiation.diagnosis.examine", Broken().examine)
     attempt = watch.assessor.assess(observation)

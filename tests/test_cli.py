@@ -1,12 +1,11 @@
 """What the command line promises: help that teaches, one sentence for each mistake, and honest exit statuses."""
 
-import io
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext, redirect_stdout
+from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -18,11 +17,10 @@ import call_initiation
 from call_initiation import cli
 from call_initiation.aggregate import Aggregate
 from call_initiation.pages import Guard, Listener
+from program import Run, Terminal
 
 PATIENCE = 30.0
 ESCAPE = "\x1b"
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
@@ -35,37 +33,6 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for key in ("NEW_RELIC_LICENSE_KEY", "NEW_RELIC_LICENSE_KEY_FILE"):
         monkeypatch.delenv(key, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
-
-
-class Terminal(io.StringIO):
-    """What takes itself for a terminal, and tells when something is first written to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.begun = Event()
-
-    def isatty(self) -> bool:
-        """Say so."""
-        return True
-
-    def write(self, text: str) -> int:
-        """Tell that it has begun."""
-        self.begun.set()
-        return super().write(text)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs the program here and returns its status, output and errors."""
-
-    def run(*arguments: str, on: Terminal | None = None) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["call-initiation-exporter", *arguments])
-        with pytest.raises(SystemExit) as ended, redirect_stdout(on) if on else nullcontext():
-            cli.main()
-        shown = capsys.readouterr()
-        return int(ended.value.code or 0), shown.out, shown.err
-
-    return run
 
 
 @pytest.fixture

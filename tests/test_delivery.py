@@ -2,9 +2,7 @@
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
-from threading import Event as Flag
+from collections.abc import Sequence
 from threading import Thread
 
 import pytest
@@ -14,61 +12,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from call_initiation.delivery import Delivered, Delivery, MetricsDelivery, Passing, Verdict
 from call_initiation.events import Ledger
-
-SOON = 10.0
-"""Seconds that a test waits for another thread before it fails."""
-NEVER = 3600.0
-"""An interval that doesn't pass within a test: only a wake-up exports."""
-YES, NOT_NOW, REFUSED = Delivered.YES, Delivered.NOT_NOW, Delivered.NEVER
-
-
-class Collector:
-    """Answers exports as scripted, then with yes; may be held up."""
-
-    def __init__(self, *answers: Verdict | Delivered | Exception) -> None:
-        self.answers = deque(answers)
-        self.batches: list[list[int]] = []
-        self.may_answer = Flag()
-        self.may_answer.set()
-        self.was_asked = Flag()
-        self.connections = 0
-
-    def connect(self) -> Callable[[Sequence[int]], Verdict]:
-        """Count the connections."""
-        self.connections += 1
-        return self.export
-
-    def export(self, batch: Sequence[int]) -> Verdict:
-        """Take a batch."""
-        self.batches.append(list(batch))
-        self.was_asked.set()
-        assert self.may_answer.wait(SOON)
-        answer = self.answers.popleft() if self.answers else YES
-        if isinstance(answer, Exception):
-            raise answer
-        return answer if isinstance(answer, Verdict) else Verdict(answer)
-
-    def connect_metrics(self) -> Callable[[], Delivered]:
-        """Count the connections."""
-        self.connections += 1
-        return lambda: self.export([]).delivered
-
-
-def delivery(collector: Collector, capacity: int = 100, batch: int = 10, interval: float = NEVER) -> Delivery[int]:
-    """Return a delivery to a collector."""
-    return Delivery("spans", collector.connect, capacity=capacity, batch=batch, interval=interval)
-
-
-def lawful(ledger: Ledger) -> Ledger:
-    """Return a ledger that obeys the law."""
-    assert ledger.recorded == ledger.exported + ledger.pending + sum(ledger.dropped.values())
-    return ledger
-
-
-def accounts(stage: Delivery[int] | MetricsDelivery | Passing[int]) -> Ledger:
-    """Return a stage's ledger, held to the law."""
-    return lawful(stage.ledger())
-
+from deliveries import NEVER, NOT_NOW, REFUSED, SOON, YES, Collector, accounts, delivery
 
 # -- spans and events ---------------------------------------------------------------------------------------------
 
@@ -431,94 +375,3 @@ def test_passing_on_keeps_accounts_and_lets_faults_through() -> None:
     passing.close(NEVER)
     passing.reset()
     assert Ledger() == accounts(passing)
-
-
-# -- metrics ------------------------------------------------------------------------------------------------------
-
-
-def test_metrics_go_at_the_interval_and_once_more_at_the_end() -> None:
-    """The last export is waited for."""
-    collector = Collector()
-    metrics = MetricsDelivery(collector.connect_metrics, 0.01)
-    metrics.start()
-    metrics.start()
-    assert collector.was_asked.wait(SOON)
-    metrics.close(SOON)
-    thread = metrics._thread
-    assert thread is not None
-    thread.join(SOON)
-    exports = len(collector.batches)
-    assert exports >= 2
-    assert Ledger(recorded=exports, exported=exports) == accounts(metrics)
-
-
-def test_each_export_of_metrics_is_accounted_for(caplog: pytest.LogCaptureFixture) -> None:
-    """By what became of it; one that fails is no record lost, for the next one holds it all."""
-    collector = Collector(YES, NOT_NOW, REFUSED, ValueError("secret"))
-    metrics = MetricsDelivery(collector.connect_metrics, NEVER)
-    metrics.start()
-    for _ in range(4):
-        assert metrics.flush(SOON)
-    assert Ledger(recorded=4, exported=1, dropped={"not_now": 1, "never": 2}) == accounts(metrics)
-    assert ["exporting metrics failed: ValueError"] == caplog.messages
-    metrics.hurry()
-    metrics.close(SOON)
-
-
-def test_a_flush_of_metrics_exports_what_stands_now() -> None:
-    """An export that was under way before holds older numbers, and doesn't count as done."""
-    collector = Collector()
-    collector.may_answer.clear()
-    metrics = MetricsDelivery(collector.connect_metrics, NEVER)
-    metrics.start()
-    metrics.hurry()
-    assert collector.was_asked.wait(SOON)
-    assert not metrics.flush(0.01)
-    collector.may_answer.set()
-    assert metrics.flush(SOON)
-    assert len(collector.batches) >= 2
-    metrics.close(SOON)
-
-
-def test_a_black_hole_does_not_hold_up_the_end_of_metrics() -> None:
-    """Nor does a flush wait for a thread that is leaving, has gone, or was never there."""
-    collector = Collector()
-    collector.may_answer.clear()
-    metrics = MetricsDelivery(collector.connect_metrics, NEVER)
-    assert metrics.flush(NEVER)
-    metrics.start()
-    metrics.close(0.05)
-    assert collector.was_asked.wait(SOON)
-    flushing = Thread(target=metrics.flush, args=(NEVER,))
-    flushing.start()
-    while len(metrics._flushes) < 2:
-        pass
-    collector.may_answer.set()
-    flushing.join(SOON)
-    assert not flushing.is_alive()
-    thread = metrics._thread
-    assert thread is not None
-    thread.join(SOON)
-    assert metrics.flush(NEVER)
-    assert Ledger(recorded=1, exported=1) == accounts(metrics)
-
-
-def test_a_reset_of_metrics_begins_anew() -> None:
-    """A child has a thread and a connection of its own; after the end there is none."""
-    collector = Collector()
-    metrics = MetricsDelivery(collector.connect_metrics, NEVER)
-    metrics.start()
-    assert metrics.flush(SOON)
-    parents = metrics._thread
-    metrics.close(SOON)
-    metrics.reset()
-    assert Ledger() == accounts(metrics)
-    metrics.start()
-    assert metrics.flush(SOON)
-    assert parents is not metrics._thread
-    assert 2 == collector.connections
-    metrics.close(SOON)
-    closed = MetricsDelivery(collector.connect_metrics, NEVER)
-    closed.close(NEVER)
-    closed.start()
-    assert Ledger() == accounts(closed)

@@ -4,10 +4,6 @@ import atexit
 import gc
 import logging
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from threading import Event as Flag
 from typing import Any
 
 import httpx
@@ -17,8 +13,6 @@ from opentelemetry._logs import get_logger_provider
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import (
     InMemoryLogRecordExporter,
-    LogRecordExporter,
-    LogRecordExportResult,
     SimpleLogRecordProcessor,
 )
 from opentelemetry.sdk.metrics import MeterProvider
@@ -28,7 +22,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
 
 import call_initiation
 from call_initiation import Exporter, InstrumentError, Ledger, SettingsError
@@ -38,11 +31,7 @@ from call_initiation.events import AgentState, Presence, StateChange, StateLabel
 from call_initiation.feed import Access, FeedThread, Port
 from call_initiation.follow import Following
 from call_initiation.recorder import Reading
-
-AGENT = "9d4b4c1e-0000-4000-8000-000000000001"
-PAYLOAD = {"phoneNumber": "+33199000000"}
-REFUSAL = {"code": "conversation.error.no.user.station", "message": "A station is required to place a call."}
-SOON = 10.0
+from exporting import AGENT, PAYLOAD, REFUSAL, SOON, dialer, lawful, samples
 
 
 @pytest.fixture(autouse=True)
@@ -50,39 +39,6 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin with none of OpenTelemetry's variables."""
     for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_SDK_DISABLED", "OTEL_TRACES_SAMPLER"):
         monkeypatch.delenv(name, raising=False)
-
-
-def refuse(_: httpx.Request) -> httpx.Response:
-    """Answer as the API answers an agent without a station."""
-    return httpx.Response(400, json=REFUSAL)
-
-
-@contextmanager
-def dialer(exporter: Exporter, status: int | None = None) -> Iterator[httpx.Client]:
-    """Yield an instrumented client whose calls are refused, or answered with a status."""
-    answer = refuse if status is None else lambda _: httpx.Response(status)
-    transport = httpx.MockTransport(answer)
-    with httpx.Client(transport=transport, base_url="https://api.example.com") as client:
-        yield exporter.instrument(client)
-
-
-def lawful(exporter: Exporter) -> dict[str, Ledger]:
-    """Return the ledgers, each held to the law."""
-    ledgers = exporter.ledgers()
-    for ledger in ledgers.values():
-        assert ledger.recorded == ledger.exported + ledger.pending + sum(ledger.dropped.values())
-    return ledgers
-
-
-def samples(exporter: Exporter, name: str) -> dict[tuple[str, ...], float]:
-    """Return a metric's samples as a scraper sees them, by the values of their labels in the order of their names."""
-    families = text_string_to_metric_families(generate_latest(exporter.registry).decode())
-    return {
-        tuple(value for _, value in sorted(sample.labels.items())): sample.value
-        for family in families
-        for sample in family.samples
-        if sample.name == name
-    }
 
 
 # -- settings -----------------------------------------------------------------------------------------------------
@@ -422,78 +378,6 @@ def test_a_child_begins_anew() -> None:
         client.post(CALLS, json=PAYLOAD)
         assert exporter.flush(SOON)
     assert exporter._feed._thread is not None
-    exporter.close()
-    assert Ledger(recorded=1, exported=1) == lawful(exporter)["attempts"]
-
-
-def test_a_journal_is_not_there_unless_asked_for() -> None:
-    """No stage, no file, no place on the caller's path."""
-    with Exporter() as exporter, dialer(exporter) as client:
-        client.post(CALLS, json=PAYLOAD)
-        assert "in_flight" not in lawful(exporter)
-        assert exporter._recording is exporter._recorder
-
-
-def test_failures_wait_in_a_journal_and_are_delivered_from_there(tmp_path: Path) -> None:
-    """Accepted calls go their usual way; when all is delivered, nothing is left."""
-    spans, records = InMemorySpanExporter(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
-    folder = tmp_path / "journal"
-    with Exporter(settle=0.0, journal=folder, span_exporter=spans, log_record_exporter=records) as exporter:
-        for status in (202, None, None):
-            with dialer(exporter, status) as client:
-                client.post(CALLS, json=PAYLOAD)
-        assert exporter.flush(SOON)
-        books = lawful(exporter)
-        assert [".segment", ".table"] == sorted(path.suffix for path in folder.iterdir())
-    assert (3, 2) == (len(spans.get_finished_spans()), len(records.get_finished_logs()))
-    assert (Ledger(recorded=3, exported=3), Ledger(recorded=2, exported=2)) == (books["spans"], books["events"])
-    assert (Ledger(), []) == (books["in_flight"], list(folder.iterdir()))
-
-
-def test_what_a_process_left_is_on_the_metrics_of_the_next(tmp_path: Path) -> None:
-    """And in its books; here both are exporters of one process, one after the other."""
-    with Exporter(settle=0.0, journal=tmp_path / "journal", log_record_exporter=Deaf()) as first:
-        with dialer(first) as client:
-            client.post(CALLS, json=PAYLOAD)
-        assert not first.flush(0.2)
-        first.close(0.0)
-    assert Ledger(recorded=1, pending=1) == lawful(first)["events"]
-    kept = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
-    with Exporter(settle=0.0, journal=tmp_path / "journal", log_record_exporter=kept) as second:
-        assert second.flush(SOON)
-        assert Ledger(recorded=1, exported=1, recovered=1) == lawful(second)["events"]
-        assert {("events",): 1} == samples(second, "call_initiation_recorder_recovered")
-    assert 1 == len(kept.get_finished_logs())
-
-
-class Deaf(LogRecordExporter):
-    """Takes nothing, after a while."""
-
-    def __init__(self) -> None:
-        self._over = Flag()
-
-    def export(self, batch: Any) -> LogRecordExportResult:  # noqa: ARG002 - the names are the base class's
-        """Take nothing."""
-        self._over.wait(0.6)
-        return LogRecordExportResult.FAILURE
-
-    def shutdown(self) -> None:
-        """Do nothing."""
-
-    def force_flush(self, timeout_millis: int = 0) -> bool:  # noqa: ARG002 - as above
-        """Do nothing."""
-        return True
-
-
-def test_a_child_has_a_journal_of_its_own(tmp_path: Path) -> None:
-    """From its first call on."""
-    exporter = Exporter(settle=0.0, journal=tmp_path)
-    (parents,) = tmp_path.iterdir()
-    exporter._after_fork()
-    assert [parents] == list(tmp_path.iterdir())
-    with dialer(exporter) as client:
-        client.post(CALLS, json=PAYLOAD)
-        assert {".table"} == {path.suffix for path in {*tmp_path.iterdir()} - {parents}}
     exporter.close()
     assert Ledger(recorded=1, exported=1) == lawful(exporter)["attempts"]
 

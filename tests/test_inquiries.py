@@ -1,15 +1,11 @@
 """The commands that read files, as the program runs them: what they say, and their exit statuses."""
 
-import io
 import json
-import sys
-from collections.abc import Callable
-from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 import pytest
 
-from call_initiation import cli
+from program import Run, Terminal
 
 PAYLOADS = Path(__file__).parent / "data" / "payloads"
 NUMBER = "+33199000000"
@@ -21,31 +17,6 @@ A_START = (
     "expected what starts a call: /api/v2/conversations/calls or /api/v2/conversations/calls/user/{userId} or "
     "/api/v2/conversations/calls/{conversationId}"
 )
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-class Terminal(io.StringIO):
-    """What takes itself for a terminal."""
-
-    def isatty(self) -> bool:
-        """Say so."""
-        return True
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs the program here and returns its status, output and errors."""
-
-    def run(*arguments: object, given: bytes = b"", on: Terminal | None = None) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["call-initiation-exporter", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
-        with pytest.raises(SystemExit) as ended, redirect_stdout(on) if on else nullcontext():
-            cli.main()
-        shown = capsys.readouterr()
-        return int(ended.value.code or 0), shown.out, shown.err
-
-    return run
 
 
 @pytest.fixture

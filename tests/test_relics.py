@@ -17,21 +17,10 @@ from call_initiation.events import (
 )
 from call_initiation.failures import Failure
 from call_initiation.relics import Relic, told
-from call_initiation.slots import SLOT, Begun, Call, Ended, alive, begin, facts
-from samples import SPAN, STARTED_AT
+from call_initiation.slots import SLOT, Call, Ended, alive, begin
+from samples import BEGUN, SHARED, SPAN, STARTED_AT
 
 AGENT = "9d4b4c1e-0000-4000-8000-000000000001"
-BEGUN = Begun(
-    key=7,
-    started_at=STARTED_AT,
-    span=SPAN,
-    server_address="api.example.com",
-    server_port=443,
-    endpoint=CALLS_OF_USER,
-    agent_id=AGENT,
-    id_source=AgentIdSource.PATH,
-)
-SHARED = facts(CALLS_OF_USER, "api.example.com", 443, AGENT, AgentIdSource.PATH)
 DIED = Attempt(
     endpoint=CALLS_OF_USER,
     server_address="api.example.com",

@@ -17,7 +17,6 @@ from call_initiation.slots import (
     FREE,
     SLOT,
     UNDER_WAY,
-    Begun,
     Call,
     Ended,
     alive,
@@ -26,20 +25,8 @@ from call_initiation.slots import (
     end,
     facts,
 )
-from samples import SPAN, STARTED_AT
+from samples import BEGUN, SHARED, SPAN, STARTED_AT
 
-AGENT = "9d4b4c1e-0000-4000-8000-000000000001"
-SHARED = facts(CALLS_OF_USER, "api.example.com", 443, AGENT, AgentIdSource.PATH)
-BEGUN = Begun(
-    key=7,
-    started_at=STARTED_AT,
-    span=SPAN,
-    server_address="api.example.com",
-    server_port=443,
-    endpoint=CALLS_OF_USER,
-    agent_id=AGENT,
-    id_source=AgentIdSource.PATH,
-)
 RESET = Failure(Outcome.AMBIGUOUS, TransportFailure.CONNECTION_RESET)
 
 

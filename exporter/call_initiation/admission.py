@@ -13,7 +13,6 @@ Laws:
 """
 
 import hmac
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, Final
 
-from call_initiation import endpoints
+from call_initiation import endpoints, nesting
 from call_initiation.endpoints import MAX_PAYLOAD
 
 Header = tuple[bytes, bytes]
@@ -289,8 +288,8 @@ def _state(text: str) -> object:
     if not text.startswith("{"):
         return {"presence": text}
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return nesting.loads(text)
+    except ValueError:
         return None
 
 

@@ -61,7 +61,6 @@ class Distribution:
     Where exponential histograms are wanted, the values are in exponential buckets besides.
     """
 
-    bounds: tuple[float, ...]
     counts: list[int]
     total: float = 0.0
     exemplars: dict[int, Exemplar] = field(default_factory=dict[int, Exemplar])
@@ -70,7 +69,7 @@ class Distribution:
     def copy(self) -> "Distribution":
         """Return a copy that no later event changes."""
         powers = self.powers and self.powers.copy()
-        return Distribution(self.bounds, self.counts.copy(), self.total, self.exemplars.copy(), powers)
+        return Distribution(self.counts.copy(), self.total, self.exemplars.copy(), powers)
 
     def since(self, earlier: "Distribution | None") -> "Distribution":
         """Return what was added after an earlier copy was made; all of it where there was none."""
@@ -78,7 +77,7 @@ class Distribution:
             return self
         counts = [now - before for now, before in zip(self.counts, earlier.counts, strict=True)]
         powers = self.powers and earlier.powers and self.powers.since(earlier.powers)
-        return Distribution(self.bounds, counts, self.total - earlier.total, self.exemplars, powers)
+        return Distribution(counts, self.total - earlier.total, self.exemplars, powers)
 
 
 class _Series(NamedTuple):
@@ -164,7 +163,7 @@ class Aggregate:
     def observe(self, metric: Metric, labels: Labels, value: float) -> None:
         """Add a value to a histogram."""
         with self._lock:
-            _add(self._distribution(metric, labels), value, None)
+            self._observe(metric, labels, value)
 
     def gauge(self, metric: Metric, labels: Labels, value: float) -> None:
         """Set a gauge."""
@@ -195,9 +194,9 @@ class Aggregate:
         for number in series.shown:
             number.value += 1
             number.exemplar = exemplar or number.exemplar
-        _add(series.durations, attempt.duration, exemplar)
+        _add(catalogue.DURATION, series.durations, attempt.duration, exemplar)
         if series.ages is not None and attempt.agent.age is not None:
-            _add(series.ages, attempt.agent.age, exemplar)
+            _add(catalogue.AGENT_STATE_AGE, series.ages, attempt.agent.age, exemplar)
 
     def _find(self, attempt: Attempt, kind: _Kind) -> _Series:
         """Find the series of an attempt, and keep them for others of its kind unless something had to be folded."""
@@ -240,7 +239,7 @@ class Aggregate:
     def _notification(self, taken: NotificationTaken) -> None:
         self._count(catalogue.FEED_EVENTS, (taken.topic,))
         if taken.lag is not None:
-            _add(self._distribution(catalogue.FEED_EVENT_LAG, ()), taken.lag, None)
+            self._observe(catalogue.FEED_EVENT_LAG, (), taken.lag)
 
     def _code(self, code: str) -> str:
         folded, is_overflow = self._codes.fold(code)
@@ -255,15 +254,16 @@ class Aggregate:
     def _count(self, metric: Metric, labels: Labels, amount: float = 1.0) -> None:
         self._number(metric, labels).value += amount
 
+    def _observe(self, metric: Metric, labels: Labels, value: float) -> None:
+        _add(metric, self._distribution(metric, labels), value, None)
+
     def _distribution(self, metric: Metric, labels: Labels) -> Distribution:
         series = self._distributions.setdefault(metric.name, {})
         found = series.get(labels)
         if found is None:
             labels = self._fit(metric, labels, series)
             powers = Powers() if self._is_exponential else None
-            found = series.setdefault(
-                labels, Distribution(metric.buckets, [0] * (len(metric.buckets) + 1), powers=powers)
-            )
+            found = series.setdefault(labels, Distribution([0] * (len(metric.buckets) + 1), powers=powers))
         return found
 
     def _number(self, metric: Metric, labels: Labels) -> Number:
@@ -307,8 +307,8 @@ def _kind(attempt: Attempt) -> _Kind:
     )
 
 
-def _add(distribution: Distribution, value: float, exemplar: Exemplar | None) -> None:
-    bucket = bisect_left(distribution.bounds, value)
+def _add(metric: Metric, distribution: Distribution, value: float, exemplar: Exemplar | None) -> None:
+    bucket = bisect_left(metric.buckets, value)
     distribution.counts[bucket] += 1
     distribution.total += value
     if distribution.powers is not None:

@@ -33,7 +33,7 @@ from call_initiation.privacy import KeyedHash, Mask
 _NO_MASK: Final = Mask()
 _UNPARSED: Final = Refusal()
 _NO_PAYLOAD: Final = Payload(PayloadShape.UNREADABLE)
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_SECRET_HEADERS: Final = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
 _ACCEPTED: Final = Outcome.ACCEPTED
 _AMBIGUOUS: Final = Outcome.AMBIGUOUS
 _BY_STATUS: Final = {
@@ -158,12 +158,12 @@ def _attempt(  # noqa: PLR0913, PLR0917 - each step's own part
     *,
     is_repeated: bool,
 ) -> Attempt:
-    url, span, failure = observation.request.url, observation.span, observation.failure
+    url, span, failure = observation.url, observation.span, observation.failure
     status = observation.status_code
     return Attempt(
         endpoint=observation.endpoint.template,
         server_address=url.host,
-        server_port=url.port or _DEFAULT_PORTS.get(url.scheme, 0),
+        server_port=endpoints.port(url.scheme, url.port),
         started_at=observation.started_at,
         sent_at=_sent_at(observation),
         duration=observation.duration,
@@ -185,7 +185,7 @@ _Who = tuple[str | None, AgentIdSource, AgentState | None]
 
 
 def _who(observation: Observation, payload: Payload, token_user: str | None = None) -> _Who:
-    told_id, told_state = endpoints.told(observation.extension())
+    told_id, told_state = endpoints.told(observation.extension)
     return *endpoints.agent(observation.endpoint, told_id, token_user, payload), told_state
 
 
@@ -217,8 +217,8 @@ def _payload(observation: Observation) -> Payload:
 
 
 def _mask(observation: Observation, payload: Payload) -> Mask:
-    secrets = [secret for _, value in observation.secrets() for secret in _secrets(value.decode("latin-1"))]
-    return Mask(secrets, payload.numbers)
+    values = [value.decode("latin-1") for name, value in observation.headers if name.lower() in _SECRET_HEADERS]
+    return Mask([secret for value in values for secret in _secrets(value)], payload.numbers)
 
 
 def _secrets(value: str) -> Iterator[str]:

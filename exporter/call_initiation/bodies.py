@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from call_initiation.nesting import is_deep
+from call_initiation import nesting
 
 MAX_BYTES: Final = 512_000
 """How long a body may be: the API's own limit, beyond which it answers 413."""
@@ -71,8 +71,7 @@ def read(content: bytes | None) -> object:
     if not content or len(content) > MAX_BYTES:
         return UNREAD
     try:
-        text = content.decode(encoding(content), "surrogatepass")
-        document: object = UNREAD if is_deep(text) else _DECODER.decode(text)
+        document: object = nesting.loads(content.decode(encoding(content), "surrogatepass"), _DECODER.decode)
     except ValueError:
         return UNREAD
     return document

@@ -43,6 +43,7 @@ MAX_PAYLOAD: Final = bodies.MAX_BYTES
 """How many bytes of a request's body are read."""
 
 _CALLS: Final = CALLS.encode()
+_PORTS: Final = {"http": 80, "https": 443}
 _MAX_ID: Final = 128  # characters; the API's ids have 36
 _MAX_COUNT: Final = 1000  # calls of one agent
 _MAX_MOMENT: Final = 1e11  # seconds since the epoch: thousands of years
@@ -309,6 +310,11 @@ def agent(
     if token_user:
         return token_user, _TOKEN
     return (body.agent_id, _BODY) if body.agent_id else (None, _NOBODY)
+
+
+def port(scheme: str, named: int | None) -> int:
+    """Return the port of a URL: the one that it names, else its scheme's own; 0 where there is none."""
+    return named or _PORTS.get(scheme, 0)
 
 
 class Duplicates:

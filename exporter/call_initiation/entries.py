@@ -10,9 +10,10 @@ None, and nothing raises.
 
 from collections.abc import Callable
 from dataclasses import fields
-from json import JSONEncoder, loads
+from json import JSONEncoder
 from typing import Any, Final, cast
 
+from call_initiation import nesting
 from call_initiation.events import (
     AgentAtSend,
     AgentIdSource,
@@ -42,8 +43,8 @@ def entry(attempt: Attempt) -> bytes:
 def attempt(said: bytes) -> Attempt | None:
     """Return the call that an entry tells of, or None where it tells of none."""
     try:
-        return cast("Attempt", _read(Attempt, loads(said)))
-    except (ValueError, TypeError, RecursionError):
+        return cast("Attempt", _read(Attempt, nesting.loads(said)))
+    except (ValueError, TypeError):
         return None
 
 

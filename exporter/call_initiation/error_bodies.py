@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any, Final, NamedTuple, TypeGuard
 
-from call_initiation.nesting import is_deep
+from call_initiation import nesting
 
 _MOST_SAID: Final = 1000
 _MOST_NODES: Final = 400
@@ -119,7 +119,7 @@ _DECODER: Final = json.JSONDecoder(parse_int=_int, strict=False)  # not strict: 
 
 def _document(text: str) -> object:
     try:
-        return None if is_deep(text) else _DECODER.decode(text)
+        return nesting.loads(text, _DECODER.decode)
     except (ValueError, MemoryError):
         return None
 

@@ -19,7 +19,6 @@ from call_initiation.observation import Observation
 from call_initiation.privacy import KeyedHash
 
 _TOKENS: Final = 10_000
-_PORTS: Final = {"http": 80, "https": 443}
 _AGENT_ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 """What can stand in a topic; the API's ids are UUIDs."""
 
@@ -81,7 +80,7 @@ class TokenUsers:
     def notice(self, observation: Observation) -> None:
         """See to it that the user of a call's token is known soon; a token is asked about once."""
         token = _token(observation)
-        if token is None or _origin(observation.request.url) != self._origin:
+        if token is None or _origin(observation.url) != self._origin:
             return
         digest = self._hashes.digest(token)
         if digest in self._users:
@@ -110,7 +109,7 @@ class Callers:
 
     def notice(self, observation: Observation) -> None:
         """Note who places a call."""
-        said, _ = endpoints.told(observation.extension())
+        said, _ = endpoints.told(observation.extension)
         if observation.endpoint.user_id is None and said is None and self._tokens is not None:
             self._tokens.notice(observation)
         if self._seen is not None:
@@ -124,7 +123,7 @@ def _in_body(observation: Observation) -> str | None:
 
 
 def _token(observation: Observation) -> str | None:
-    for name, value in observation.secrets():
+    for name, value in observation.headers:
         scheme, _, token = value.decode("latin-1").partition(" ")
         if name.lower() == b"authorization" and scheme.lower() == "bearer" and token.strip():
             return token.strip()
@@ -134,4 +133,4 @@ def _token(observation: Observation) -> str | None:
 def _origin(url: Any) -> tuple[str, str, int]:
     """Return a URL's scheme, host and port; the standard library's objects and httpx's have the same names for them."""
     host = getattr(url, "hostname", None) or getattr(url, "host", "")
-    return str(url.scheme), str(host), int(url.port or _PORTS.get(url.scheme, 0))
+    return str(url.scheme), str(host), endpoints.port(url.scheme, url.port)

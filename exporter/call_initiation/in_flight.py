@@ -31,7 +31,6 @@ CALLS: Final = 2_047
 
 _ANY: Final = Mask()
 _PATH: Final = AgentIdSource.PATH
-_PORTS: Final = {"http": 80, "https": 443}
 
 
 class Place(NamedTuple):
@@ -154,7 +153,7 @@ class InFlight:
         self._recorder.fault(stage)
 
     def _begun(self, observation: Observation, key: int) -> bytes:
-        url, span = observation.request.url, observation.span
+        url, span = observation.url, observation.span
         shared = _facts(observation.endpoint.template, url.host, url.port, url.scheme, *self._agent(observation))
         return slots.begin(key, observation.started_at, span.ids if span else None, shared)
 
@@ -163,8 +162,7 @@ class InFlight:
         endpoint = observation.endpoint
         if endpoint.user_id:
             return endpoint.user_id, _PATH
-        extension = observation.extension()
-        said = endpoints.told(extension)[0] if extension else None
+        said = endpoints.told(observation.extension)[0] if observation.extension else None
         token_user = None if said else self._token_user(observation)
         content = None if said or token_user else observation.content()
         is_told = content is not None and b'"from"' in content
@@ -225,4 +223,4 @@ def _facts(  # noqa: PLR0913, PLR0917 - what many calls share, as the cache take
 ) -> bytes:
     """Return what many calls share; an agent's id only if it is fit to leave the process, whatever the call says."""
     fit = _ANY.identifier(agent_id) if agent_id else None
-    return slots.facts(template, host, port or _PORTS.get(scheme, 0), fit, source)
+    return slots.facts(template, host, endpoints.port(scheme, port), fit, source)

@@ -6,14 +6,13 @@ Text in, typed notifications out; what a frame's body says of an agent is read b
 * Order and repeats are nobody's concern here: each update carries its own server time, and agents are joined by that.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from call_initiation import legs, users
+from call_initiation import legs, nesting, users
 from call_initiation.events import StateSource
 
 LARGEST_FRAME: Final = 1 << 20
@@ -161,9 +160,8 @@ def read(text: str | bytes) -> tuple[Notification, ...]:
     if len(text) > LARGEST_FRAME:
         return (Ignored("oversized"),)
     try:
-        frame: object = json.loads(text)
-    except (ValueError, RecursionError):
-        # ValueError covers bad UTF-8, bad JSON and integers of too many digits; depth is a RecursionError.
+        frame: object = nesting.loads(text)
+    except ValueError:  # bad UTF-8, bad JSON, integers of too many digits, depth
         return (Ignored("not_json"),)
     return _notifications(users.as_object(frame))
 

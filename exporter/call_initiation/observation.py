@@ -1,8 +1,8 @@
 """What is noted of one call while it runs: on the caller's own path, so as little as can be.
 
 Laws: nothing here waits, nothing here raises into the call, and the caller gets what it would have got. What can be
-worked out later (the agent, the codes, the state) is left to the recorder's thread: the request is kept until then,
-and let go of there.
+worked out later (the agent, the codes, the state) is left to the recorder's thread. What may be changed until then is
+noted at once: the same request may be sent again with another URL, other headers, or another word of the dialer's.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,6 @@ _UNREAD: Final = BodyState.UNREAD
 _WHOLE: Final = BodyState.WHOLE
 _OVERSIZED: Final = BodyState.OVERSIZED
 _FIRST_ERROR: Final = 400
-_NEW_CREDENTIALS: Final = frozenset({401, 403, 407})
-"""Answers after which a client's `auth` may put other credentials into the same request, and send it again."""
-_SECRET_HEADERS: Final = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
 _UNJUDGED: Final = Failure(Outcome.AMBIGUOUS, TransportFailure.OTHER)
 
 
@@ -70,6 +67,9 @@ class Observation:
         endpoint: Which endpoint is called.
         request: The request, httpx's object.
         stream: The request's own stream; a transport that answers early may read and close it after the answer.
+        url: The request's URL, httpx's object.
+        headers: The request's headers as they were sent; the token among them is for masking, and let go of after.
+        extension: What the dialer said for this call.
         started_at: Nanoseconds since the epoch, by the wall clock.
         started_ns: The same moment by `time.perf_counter_ns`, which no clock change moves.
         sent_ns: When the request's body began to be sent, by the same clock; None where it never was.
@@ -97,7 +97,6 @@ class Observation:
     is_decoded = False
     failure: Failure | None = None
     span: OpenSpan | None = None
-    _secrets: list[tuple[bytes, bytes]] | None = None
 
     def __init__(
         self, endpoint: Endpoint, request: Any, streams: Streams, tracing: Tracing | None, recording: Recording
@@ -107,6 +106,10 @@ class Observation:
         self.endpoint = endpoint
         self.request: Any = request
         self.stream: Any = request.stream
+        self.url: Any = request.url
+        self.headers: list[tuple[bytes, bytes]] = request.headers.raw
+        said = request.extensions.get("call_initiation")
+        self.extension: Any = said.copy() if type(said) is dict else said
         if tracing is not None:
             self.span = self._span(tracing)
         self.started_at = time_ns()
@@ -125,8 +128,6 @@ class Observation:
             self.body = _UNREAD
             if status >= _FIRST_ERROR:
                 self.kept = bytearray()
-                if status in _NEW_CREDENTIALS:
-                    self._secrets = self.secrets()
             if response.is_stream_consumed:
                 self._fill(response)
             else:
@@ -192,7 +193,7 @@ class Observation:
 
     def _span(self, tracing: Tracing) -> OpenSpan | None:
         try:
-            return tracing.open(self.endpoint.template, self.request.url)
+            return tracing.open(self.endpoint.template, self.url)
         except Exception:  # noqa: BLE001 - a dialer's own sampler may fail; the call is recorded without a span
             self._recording.fault("tracing")
             return None
@@ -215,15 +216,6 @@ class Observation:
     def content(self) -> bytes | None:
         """Return the request's body; None where only the transport may read it."""
         return _content(self.request)
-
-    def extension(self) -> Any:
-        """Return what the dialer said for this call."""
-        return self.request.extensions.get("call_initiation")
-
-    def secrets(self) -> list[tuple[bytes, bytes]]:
-        """Return those of the request's headers that carry secrets, as they were sent."""
-        headers: list[tuple[bytes, bytes]] = self._secrets or self.request.headers.raw
-        return [header for header in headers if header[0].lower() in _SECRET_HEADERS]
 
 
 def _content(message: Any) -> bytes | None:

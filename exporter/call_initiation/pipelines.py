@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.util.types import AttributeValue
 
-from call_initiation import collector, otlp
+from call_initiation import collector, nesting, otlp
 from call_initiation.aggregate import View
 from call_initiation.assessment import glance
 from call_initiation.backlog import Files
@@ -187,7 +187,7 @@ class Pipelines:
 def _resource(said: bytes) -> Resource | None:
     """Return the resource that a journal tells of, if it does."""
     try:
-        attributes: object = json.loads(said)
+        attributes: object = nesting.loads(said)
     except ValueError:
         return None
     return Resource(cast("dict[str, AttributeValue]", attributes)) if isinstance(attributes, dict) else None

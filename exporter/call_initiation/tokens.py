@@ -20,6 +20,7 @@ from typing import Final, cast
 
 import httpx
 
+from call_initiation import nesting
 from call_initiation.errors import UpstreamError
 from call_initiation.secret import secret
 
@@ -191,8 +192,8 @@ def json_object(operation: str, response: httpx.Response) -> dict[str, object]:
         UpstreamError: The status is no success (then the reason is the body's code), or the body is no JSON object.
     """
     try:
-        body: object = response.json() if response.content else {}
-    except (ValueError, RecursionError):
+        body: object = nesting.loads(response.content) if response.content else {}
+    except ValueError:
         body = None
     answer = cast("dict[str, object]", body) if isinstance(body, dict) else None
     if not response.is_success:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Final, assert_never, cast
 
+from call_initiation import nesting
 from call_initiation.events import AgentState, FeedChange, FeedState, Presence, RoutingStatus, StateSource
 from call_initiation.recorder import Forgotten, Reading, StateUpdate, Suspension
 
@@ -43,8 +44,8 @@ def read(text: str) -> list[Word]:
         Garbled: It holds something else.
     """
     try:
-        words: Any = json.loads(text)
-    except (ValueError, RecursionError):
+        words: Any = nesting.loads(text)
+    except ValueError:
         raise Garbled from None
     if not isinstance(words, list):
         raise Garbled

@@ -21,7 +21,7 @@ SCRAPERS = 2
 
 BUGS = {
     "call_initiation.observation.time_ns": "observe",
-    "call_initiation.observation._NEW_CREDENTIALS": "observe",
+    "call_initiation.observation._FIRST_ERROR": "observe",
     "call_initiation.tracing._started": "tracing",
     "call_initiation.recorder.Recorder.submit": "submit",
     "call_initiation.assessment._attempt": "assess",

@@ -30,7 +30,7 @@ def fail(*_: Any, **__: Any) -> Any:
 STAGES = {
     "call_initiation.endpoints.match": ("observe", 0),
     "call_initiation.observation.time_ns": ("observe", 0),
-    "call_initiation.observation._NEW_CREDENTIALS": ("observe", 1),
+    "call_initiation.observation._FIRST_ERROR": ("observe", 1),
     "call_initiation.observation.failure_of": ("observe", 1),
     "call_initiation.tracing._started": ("tracing", 1),
     "call_initiation.tracing.OpenSpan.close": ("tracing", 1),
@@ -58,7 +58,7 @@ FAILS_ONLY = {"call_initiation.observation.failure_of"}
 """What is used for calls without an answer only."""
 
 ANSWERS_ONLY = {
-    "call_initiation.observation._NEW_CREDENTIALS", "call_initiation.responses.parse",
+    "call_initiation.observation._FIRST_ERROR", "call_initiation.responses.parse",
     "call_initiation.decoding.decode",
 }  # fmt: skip
 """What is used for answers only."""

@@ -11,12 +11,12 @@ Laws:
 3. A request is done whole or not at all.
 """
 
-import json
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
+from call_initiation import nesting
 from call_initiation.simulator.disturbances import CALM_LINES, Strike
 from call_initiation.simulator.exchange import Request, made_up_id, stream
 from call_initiation.simulator.faults import BAD_REQUEST, Finding
@@ -114,8 +114,8 @@ class Channels:
     def hear(self, line: Line, text: str, now: float) -> None:
         """Take what a client says: a ping is answered, all else is passed over."""
         try:
-            said: object = json.loads(text)
-        except (ValueError, RecursionError):
+            said: object = nesting.loads(text)
+        except ValueError:
             return
         if said == {"message": "ping"}:
             line.say(PONG, now, self.disturbances)
@@ -233,8 +233,8 @@ class Channels:
 def _topics(body: bytes) -> dict[str, None] | None:
     """Return the topics that a body of `[{"id": topic}]` names, each once, or None for another body."""
     try:
-        listed: object = json.loads(body)
-    except (ValueError, RecursionError):
+        listed: object = nesting.loads(body)
+    except ValueError:
         return None
     if not isinstance(listed, list):
         return None

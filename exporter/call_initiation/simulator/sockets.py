@@ -6,7 +6,6 @@ its own: a client that doesn't read holds nobody up but itself.
 
 import asyncio
 import ipaddress
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
+from call_initiation import nesting
 from call_initiation.simulator.disturbances import DisturbanceError, ordered
 from call_initiation.simulator.lines import Ending, Item, Line
 from call_initiation.simulator.org import Organisation
@@ -176,8 +176,8 @@ class Sockets:
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as problem:
+        return nesting.loads(text)
+    except ValueError as problem:
         raise DisturbanceError("body", type(problem).__name__, "a JSON object") from problem
 
 

@@ -1,0 +1,57 @@
+"""A collector that answers as it is told; for the tests of what delivers to one."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import Event as Flag
+
+from call_initiation.delivery import Delivered, Delivery, MetricsDelivery, Passing, Verdict
+from call_initiation.events import Ledger
+from recording import lawful
+
+SOON = 10.0
+"""Seconds that a test waits for another thread before it fails."""
+NEVER = 3600.0
+"""An interval that doesn't pass within a test: only a wake-up exports."""
+YES, NOT_NOW, REFUSED = Delivered.YES, Delivered.NOT_NOW, Delivered.NEVER
+
+
+class Collector:
+    """Answers exports as scripted, then with yes; may be held up."""
+
+    def __init__(self, *answers: Verdict | Delivered | Exception) -> None:
+        self.answers = deque(answers)
+        self.batches: list[list[int]] = []
+        self.may_answer = Flag()
+        self.may_answer.set()
+        self.was_asked = Flag()
+        self.connections = 0
+
+    def connect(self) -> Callable[[Sequence[int]], Verdict]:
+        """Count the connections."""
+        self.connections += 1
+        return self.export
+
+    def export(self, batch: Sequence[int]) -> Verdict:
+        """Take a batch."""
+        self.batches.append(list(batch))
+        self.was_asked.set()
+        assert self.may_answer.wait(SOON)
+        answer = self.answers.popleft() if self.answers else YES
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if isinstance(answer, Verdict) else Verdict(answer)
+
+    def connect_metrics(self) -> Callable[[], Delivered]:
+        """Count the connections."""
+        self.connections += 1
+        return lambda: self.export([]).delivered
+
+
+def delivery(collector: Collector, capacity: int = 100, batch: int = 10, interval: float = NEVER) -> Delivery[int]:
+    """Return a delivery to a collector."""
+    return Delivery("spans", collector.connect, capacity=capacity, batch=batch, interval=interval)
+
+
+def accounts(stage: Delivery[int] | MetricsDelivery | Passing[int]) -> Ledger:
+    """Return a stage's ledger, held to the law."""
+    return lawful(stage.ledger())
