@@ -444,15 +444,15 @@ def _damage(path: Path, chance: Random, hits: int, *, is_cut: bool) -> None:
 # -- a fork ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_forked_child_opens_the_folder_with_its_first_call(life: Life, folder: Path) -> None:
-    """Under a life of its own; what its parent holds is its parent's. One that places no call leaves nothing behind."""
+def test_a_forked_child_opens_the_folder_under_a_life_of_its_own(life: Life, folder: Path) -> None:
+    """What its parent holds is its parent's; and no call opens anything."""
     life.record(REFUSED)
     life.journal.turn()
     parent = next(folder.glob("*.table"))
     life.journal.reset()
     assert {"spans": 0, "events": 0} == life.waiting()
     assert [".segment", ".table"] == suffixes(folder)
-    life.journal.turn()
+    life.journal.retry()
     life.call()
     life.call()
     assert ([".segment", ".table", ".table"], 2) == (suffixes(folder), life.asked)
@@ -465,5 +465,6 @@ def test_a_child_that_may_not_use_the_folder_places_its_calls(life: Life, folder
     """Nothing is raised into a call."""
     life.journal.reset()
     folder.chmod(0o777)
+    life.journal.retry()
     life.call()
     assert ["journal", "in_flight"] == life.faults

@@ -455,6 +455,8 @@ class Exporter:
         if self._journal is not None:
             self._journal.reset()
         self._pipelines.reset()
+        if self._journal is not None:
+            self._journal.retry()  # now, for no call is to wait for it; and last, for it hands on what it finds
         if self._feed is not None:
             # A child's feed begins with its first call: a child that places none needs no channel.
             self.agents.suspend(self.now())

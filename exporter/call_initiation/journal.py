@@ -23,8 +23,8 @@ seconds. A disk that hangs holds up the recorder's thread, as no other sink does
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from math import inf
 from pathlib import Path
-from threading import Lock
 from time import monotonic, time_ns
 from typing import Final, NamedTuple, assert_never
 
@@ -100,7 +100,7 @@ class Journal:
         self._reset()
 
     def reset(self) -> None:
-        """Begin anew, as a forked child must: its folder is opened with its first call."""
+        """Begin anew, as a forked child must; `retry` then opens the folder."""
         self.in_flight.reset()
         self._files.reset()
         self._folder.begin()
@@ -109,8 +109,7 @@ class Journal:
     def _reset(self) -> None:
         self._kept: list[_Kept] = []
         self._place: Place | None = None
-        self._opening = Lock()
-        self._tried_at: float | None = None
+        self._tried_at = -inf
         self._is_heir = False
         self._has_warned = False
         self._is_closed = False
@@ -138,10 +137,15 @@ class Journal:
             self._has_warned = False
             self._take_over()
 
+    def retry(self) -> None:
+        """Open the folder, if that can be done now."""
+        try:
+            self.open()
+        except Exception:  # noqa: BLE001 - whatever a folder has become, calls go on
+            self.in_flight.fault("journal")
+
     def begin(self, observation: Observation) -> None:
         """Note a call that is about to be sent; never raises."""
-        if self._tried_at is None and self._opening.acquire(blocking=False):
-            self._open_again()
         if not self._is_closed:
             self.in_flight.begin(observation)
 
@@ -192,14 +196,8 @@ class Journal:
         self._write()
         self.in_flight.beat(time_ns())
         is_done = self._is_closed or (self.in_flight.is_open and self._is_heir)
-        if not is_done and self._tried_at is not None and monotonic() - self._tried_at >= AGAIN:
-            self._open_again()
-
-    def _open_again(self) -> None:
-        try:
-            self.open()
-        except Exception:  # noqa: BLE001 - whatever a folder has become, calls go on
-            self.in_flight.fault("journal")
+        if not is_done and monotonic() - self._tried_at >= AGAIN:
+            self.retry()
 
     def _found_in(self, path: Path, keys: frozenset[int]) -> Iterator[Attempt]:
         """Yield the calls of a table of which no file tells."""
