@@ -157,13 +157,15 @@ def test_a_full_journal_gives_up_the_oldest(tmp_path: Path, sink: Collector, mon
     calls = 1_500
     with dialing(tmp_path / "journal", journal_size=2**20) as (exporter, place):
         place(calls)
-        ledger = books(exporter)["events"]
-        assert (calls, calls - ledger.pending) == (ledger.recorded, ledger.dropped["journal_full"])
+        given_up = books(exporter)["events"].dropped["journal_full"]
         assert sum(path.stat().st_size for path in (tmp_path / "journal").glob("*.segment")) <= 2**20
         newest = exporter._failures.newest()
         sink.answer = Answer()
         assert exporter.flush(SOON)
-        assert calls - ledger.dropped["journal_full"] == books(exporter)["events"].exported == len(sink.records())
+        ledger = books(exporter)["events"]
+    # What an export has in hand when its file is given up may still arrive: it is dropped when that export has failed.
+    assert given_up <= ledger.dropped["journal_full"] < calls == ledger.recorded
+    assert calls - ledger.dropped["journal_full"] == ledger.exported == len(sink.records())
     times = [record.time_unix_nano for record in sink.records()]
     assert sorted(times) == times
     assert [attempt.started_at for attempt in newest] == times[: -len(newest) - 1 : -1]
