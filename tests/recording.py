@@ -13,6 +13,7 @@ from call_initiation.endpoints import match
 from call_initiation.events import AgentState, Attempt, Event, LateChange, Ledger, Sink
 from call_initiation.observation import Observation
 from call_initiation.recorder import Recorder, StateUpdate
+from call_initiation.tracing import Tracing
 from samples import ACCEPTED
 
 SETTLE: Final = 2.0
@@ -77,19 +78,19 @@ class Bench:
         if self.is_untidy:
             raise OSError("untidy")
 
-    def call(self, finished: float = 0.0, status: int = 202, *, is_read: bool = True) -> Observation:
-        """Return a call that ended at `finished`, and whose answer was read by then or is yet to be read."""
+    def call(self, ended: float = 0.0, status: int = 202, *, is_read: bool = True) -> Observation:
+        """Return a call that ended at `ended`, and whose answer was read by then or is yet to be read."""
         endpoint = match("POST", b"/api/v2/conversations/calls")
         assert endpoint is not None
         request = httpx.Request("POST", "https://api.example.com/api/v2/conversations/calls")
-        observation = Observation(endpoint, request, doors("httpx").sync, None, self.recorder)
-        observation.finished, observation.status_code, observation.is_open = finished, status, not is_read
+        observation = Observation(endpoint, request, doors("httpx").sync, Tracing(), self.recorder)
+        observation.ended_ns, observation.status_code, observation.is_open = int(ended * 1e9), status, not is_read
         observation.kept = bytearray() if status >= 400 else None
         return observation
 
-    def submit(self, finished: float = 0.0) -> None:
-        """Hand over a call that ended at `finished`."""
-        self.recorder.submit(self.call(finished))
+    def submit(self, ended: float = 0.0) -> None:
+        """Hand over a call that ended at `ended`."""
+        self.recorder.submit(self.call(ended))
 
     def attempts(self) -> Ledger:
         """Return the accounts of calls, and hold them to the law."""

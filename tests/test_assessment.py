@@ -30,6 +30,7 @@ from call_initiation.events import (
 )
 from call_initiation.observation import Observation, Streams
 from call_initiation.privacy import KeyedHash
+from call_initiation.tracing import Tracing
 
 AGENT = "9d4b4c1e-0000-4000-8000-000000000001"
 NUMBER = "+33199000000"
@@ -53,7 +54,7 @@ class Watch:
         endpoint = match(request.method, request.url.raw_path)
         assert endpoint is not None
         kind = streams.of_bytes if isinstance(request.stream, streams.byte_stream) else streams.of_stream
-        return kind(endpoint, request, streams, None, self)
+        return kind(endpoint, request, streams, Tracing(), self)
 
     def submit(self, observation: Observation) -> None:
         """Keep it."""
@@ -307,7 +308,7 @@ def test_a_fault_in_one_step_takes_nothing_else_away(monkeypatch: pytest.MonkeyP
     observation = watch.call(lambda _: httpx.Response(400, content=body), path)
     watch.assessor.agents = Broken()
     watch.assessor.duplicates = Broken()
-    observation.headers = [Broken()]
+    observation.headers = Broken()
     observation.response_headers = Broken()
     monkeypatch.setattr("call_initiation.diagnosis.examine", Broken().examine)
     attempt = watch.assessor.assess(observation)

@@ -12,6 +12,7 @@ from call_initiation.errors import SettingsError
 from call_initiation.follow import Callers, Following, TokenUsers
 from call_initiation.observation import Observation
 from call_initiation.privacy import KeyedHash
+from call_initiation.tracing import Tracing
 
 API = "https://api.mypurecloud.ie"
 CALLS = "/api/v2/conversations/calls"
@@ -38,7 +39,7 @@ def call(
     headers = {} if authorization is None else {"Authorization": authorization}
     extensions = {"call_initiation": said}
     request = httpx.Request("POST", url, json=body, headers={"X-First": "1", **headers}, extensions=extensions)
-    return Observation(endpoint, request, doors("httpx").sync, None, Nowhere())
+    return Observation(endpoint, request, doors("httpx").sync, Tracing(), Nowhere())
 
 
 class Asked(list[tuple[str, Callable[[str], None]]]):

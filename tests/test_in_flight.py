@@ -18,7 +18,7 @@ from call_initiation.failures import Failure
 from call_initiation.in_flight import CALLS, InFlight, Table
 from call_initiation.observation import Observation
 from call_initiation.slots import SLOT, Call
-from call_initiation.tracing import OpenSpan
+from call_initiation.tracing import OpenSpan, Tracing
 from samples import SPAN
 from twins import TRUST
 
@@ -78,14 +78,15 @@ def call(url: str = OF_AGENT, body: Any = None, span: SpanIds | None = SPAN, **o
     request = httpx.Request("POST", url, json=body or {"phoneNumber": "+33199000000"}, headers=headers, **options)
     endpoint = match("POST", request.url.raw_path)
     assert endpoint is not None
-    observation = Observation(endpoint, request, STREAMS, None, Desk())
+    observation = Observation(endpoint, request, STREAMS, Tracing(), Desk())
     observation.span = None if span is None else OpenSpan(span)
     return observation
 
 
 def ended(observation: Observation, status: int | None = None, failure: Failure | None = None) -> Observation:
     """Let a call end."""
-    observation.status_code, observation.failure, observation.duration = status, failure, 0.25
+    observation.status_code, observation.failure = status, failure
+    observation.ended_ns = observation.started_ns + 250_000_000
     return observation
 
 

@@ -20,6 +20,7 @@ from call_initiation.events import Attempt, Event, LateChange, Ledger, Outcome
 from call_initiation.in_flight import InFlight
 from call_initiation.journal import AGAIN, AT_ONCE, Journal
 from call_initiation.observation import Observation
+from call_initiation.tracing import Tracing
 from samples import ACCEPTED, REFUSED, SPAN
 from twins import TRUST
 
@@ -94,10 +95,10 @@ class Life:
         request = httpx.Request("POST", "https://api.example.com/api/v2/conversations/calls", json={})
         endpoint = match("POST", request.url.raw_path)
         assert endpoint is not None
-        observation = Observation(endpoint, request, STREAMS, None, self.in_flight)
+        observation = Observation(endpoint, request, STREAMS, Tracing(), self.in_flight)
         self.journal.begin(observation)
         if status is not None:
-            observation.status_code, observation.duration = status, 0.25
+            observation.status_code, observation.ended_ns = status, observation.started_ns + 250_000_000
             self.in_flight.submit(observation)
         return observation
 

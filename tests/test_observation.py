@@ -6,7 +6,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -53,7 +53,7 @@ def observe(kept: Kept, tracing: Any = None, asked: Any = None, made: Streams | 
     """Yield the observation of a call that starts now, and that fails as the block does."""
     asked, made = asked or request(), made or streams()
     kind = made.of_bytes if isinstance(asked.stream, made.byte_stream) else made.of_stream
-    observation = kind(Endpoint(CALLS), asked, made, tracing, kept)
+    observation = kind(Endpoint(CALLS), asked, made, tracing or Tracing(), kept)
     try:
         yield observation
     except BaseException as error:
@@ -207,7 +207,7 @@ def test_an_answered_call() -> None:
     assert stream is asked.stream
     assert [observation] == kept.taken
     assert (400, b"{}", told) == (observation.status_code, observation.content(), observation.extension)
-    assert (b"Authorization", b"Bearer t") in observation.headers
+    assert (b"Authorization", b"Bearer t") in observation.headers.raw
     assert observation.started_ns < observation.sent_ns < observation.started_ns + observation.duration * 1e9
 
 
@@ -220,7 +220,7 @@ def test_what_is_changed_for_another_call_was_said_of_that_one() -> None:
     asked.headers["Authorization"], asked.url = "Bearer new", httpx.URL("https://other.example.com")
     told["agent_id"] = "8"
     asked.extensions["call_initiation"] = {}
-    assert (b"Authorization", b"Bearer old") in observation.headers
+    assert (b"Authorization", b"Bearer old") in observation.headers.raw
     assert ("api.example.com", {"agent_id": "9"}) == (observation.url.host, observation.extension)
 
 
@@ -331,7 +331,7 @@ class Span(OpenSpan):
 class LeavingFails(Tracing):
     """Opens spans that can't be left."""
 
-    def open(self, template: str, url: Any) -> OpenSpan:  # noqa: ARG002 - as it is
+    def open(self, template: str, url: Any, fault: Any) -> OpenSpan:  # noqa: ARG002 - as it is
         """Return such a span."""
         return Span(SpanIds(trace_id=1, span_id=2))
 
@@ -355,7 +355,7 @@ def a_fault_in(step: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Kept, Begin]
         monkeypatch.setattr("call_initiation.observation.failure_of", Failing())
     broken: dict[str, Begin] = {
         "body": lambda kept, asked: observe(kept, asked=asked, made=streams(answer=Failing())),
-        "span": lambda kept, asked: observe(kept, Failing(), asked),
+        "span": lambda kept, asked: observe(kept, Tracing(cast("Any", Failing())), asked),
         "leave": lambda kept, asked: observe(kept, LeavingFails(), asked),
     }
     return kept, broken.get(step, lambda kept, asked: observe(kept, asked=asked))
@@ -403,7 +403,7 @@ def test_an_adopted_span_that_refuses_is_our_fault_alone() -> None:
     kept = Kept()
 
     class Adopting(Tracing):
-        def open(self, template: str, url: Any) -> OpenSpan:  # noqa: ARG002 - as it is
+        def open(self, template: str, url: Any, fault: Any) -> OpenSpan:  # noqa: ARG002 - as it is
             return OpenSpan(SpanIds(trace_id=1, span_id=2, adopted=True), Failing(), Failing())
 
     with observe(kept, Adopting()) as observation:

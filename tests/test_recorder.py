@@ -35,7 +35,7 @@ from samples import ACCEPTED
 def test_a_call_is_recorded_when_it_has_settled() -> None:
     """Not a moment before, and by every sink once."""
     bench = Bench().by_hand()
-    bench.submit(finished=100.0)
+    bench.submit(ended=100.0)
     bench.recorder.turn(100.0 + SETTLE - 0.01)
     assert ([], Ledger(recorded=1, pending=1)) == (bench.first, bench.attempts())
     bench.recorder.turn(100.0 + SETTLE)
@@ -47,8 +47,8 @@ def test_a_call_is_recorded_when_it_has_settled() -> None:
 def test_what_waits_settles_anew_after_an_outage() -> None:
     """A process that was stopped has yet to hear what happened meanwhile; a flush doesn't wait for it."""
     bench = Bench().by_hand()
-    bench.submit(finished=100.0)
-    bench.submit(finished=160.0)
+    bench.submit(ended=100.0)
+    bench.submit(ended=160.0)
     bench.recorder.wake(150.0)
     bench.recorder.turn(150.0 + SETTLE - 0.01)
     assert ([], Ledger(recorded=2, pending=2)) == (bench.first, bench.attempts())
@@ -62,8 +62,8 @@ def test_a_gap_between_two_turns_is_an_outage(monkeypatch: pytest.MonkeyPatch) -
     """Whatever stopped the process; here it is the clock that leaps."""
     bench = Bench()
     leaps = chain([0.0], repeat(3600.0))
-    monkeypatch.setattr("call_initiation.recorder.monotonic", lambda: next(leaps))
-    bench.submit(finished=0.0)
+    monkeypatch.setattr("call_initiation.recorder.perf_counter", lambda: next(leaps))
+    bench.submit(ended=0.0)
     assert bench.recorder.flush(SOON)
     assert 3600.0 == bench.recorder._woken
     bench.recorder.close(SOON)
@@ -94,7 +94,7 @@ def test_the_events_of_an_update_go_to_every_sink() -> None:
 def test_everything_is_recorded_when_asked_for() -> None:
     """Settled or not, read or not."""
     bench = Bench().by_hand()
-    bench.submit(finished=100.0)
+    bench.submit(ended=100.0)
     bench.recorder.submit(bench.call(100.0, 400, is_read=False))
     bench.recorder.turn(100.0, everything=True)
     assert Ledger(recorded=2, exported=2) == bench.attempts()
@@ -183,8 +183,8 @@ def test_each_call_is_foreseen_once_before_it_settles() -> None:
     seen: list[float] = []
 
     def look(observation: Observation) -> None:
-        seen.append(observation.finished)
-        if observation.finished:
+        seen.append(observation.ended)
+        if observation.ended:
             raise ZeroDivisionError
 
     bench.recorder.foresee(look)

@@ -84,7 +84,7 @@ pytestmark = pytest.mark.usefixtures("untouched")
 
 def opened(tracing: Tracing) -> OpenSpan:
     """Return the span of a call that starts now."""
-    span = tracing.open(CALLS, URL)
+    span = tracing.open(CALLS, URL, pytest.fail)
     assert span is not None
     return span
 
@@ -96,7 +96,7 @@ def test_an_open_span_is_shown_as_others_are() -> None:
 
 def test_without_a_pipeline_and_a_caller_there_is_no_span() -> None:
     """Nothing is made up."""
-    assert Tracing().open(CALLS, URL) is None
+    assert Tracing().open(CALLS, URL, pytest.fail) is None
 
 
 def test_without_a_pipeline_the_callers_span_is_named() -> None:

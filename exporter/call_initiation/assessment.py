@@ -217,7 +217,7 @@ def _payload(observation: Observation) -> Payload:
 
 
 def _mask(observation: Observation, payload: Payload) -> Mask:
-    values = [value.decode("latin-1") for name, value in observation.headers if name.lower() in _SECRET_HEADERS]
+    values = [value.decode("latin-1") for name, value in observation.headers.raw if name.lower() in _SECRET_HEADERS]
     return Mask([secret for value in values for secret in _secrets(value)], payload.numbers)
 
 
@@ -259,6 +259,5 @@ def _answer(observation: Observation, *, is_encoded: bool) -> bytes | None:
     """Return what was kept of an answer's body, decoded."""
     if not observation.kept:
         return None
-    if observation.is_decoded or not is_encoded:
-        return decoding.decode(bytes(observation.kept), "")
-    return decoding.decode(bytes(observation.kept), observation.response_headers["content-encoding"])
+    encoding = observation.response_headers["content-encoding"] if is_encoded and not observation.is_decoded else ""
+    return decoding.decode(bytes(observation.kept), encoding)

@@ -123,7 +123,8 @@ def _in_body(observation: Observation) -> str | None:
 
 
 def _token(observation: Observation) -> str | None:
-    for name, value in observation.headers:
+    headers: list[tuple[bytes, bytes]] = observation.headers.raw
+    for name, value in headers:
         scheme, _, token = value.decode("latin-1").partition(" ")
         if name.lower() == b"authorization" and scheme.lower() == "bearer" and token.strip():
             return token.strip()

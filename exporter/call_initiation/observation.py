@@ -7,7 +7,7 @@ noted at once: the same request may be sent again with another URL, other header
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic, perf_counter_ns, time_ns
+from time import perf_counter_ns, time_ns
 from typing import Any, Final, Protocol
 
 from call_initiation.endpoints import Endpoint
@@ -68,13 +68,12 @@ class Observation:
         request: The request, httpx's object.
         stream: The request's own stream; a transport that answers early may read and close it after the answer.
         url: The request's URL, httpx's object.
-        headers: The request's headers as they were sent; the token among them is for masking, and let go of after.
+        headers: A copy of the request's headers as they were sent, httpx's object; the token among them is for masking.
         extension: What the dialer said for this call.
         started_at: Nanoseconds since the epoch, by the wall clock.
         started_ns: The same moment by `time.perf_counter_ns`, which no clock change moves.
         sent_ns: When the request's body began to be sent, by the same clock; None where it never was.
-        duration: Seconds to the answer's headers, or to the failure.
-        finished: When it was handed over, on the monotonic clock.
+        ended_ns: When the answer's headers or the failure came, by the same clock.
         status_code: The answer's status.
         response_headers: The answer's headers, httpx's object.
         kept: What is kept of an error's body.
@@ -87,7 +86,7 @@ class Observation:
     """
 
     sent_ns: int | None = None
-    finished = 0.0
+    ended_ns = 0
     status_code: int | None = None
     response_headers: Any = None
     kept: bytearray | None = None
@@ -99,7 +98,7 @@ class Observation:
     span: OpenSpan | None = None
 
     def __init__(
-        self, endpoint: Endpoint, request: Any, streams: Streams, tracing: Tracing | None, recording: Recording
+        self, endpoint: Endpoint, request: Any, streams: Streams, tracing: Tracing, recording: Recording
     ) -> None:
         self._recording = recording
         self._streams = streams
@@ -107,11 +106,11 @@ class Observation:
         self.request: Any = request
         self.stream: Any = request.stream
         self.url: Any = request.url
-        self.headers: list[tuple[bytes, bytes]] = request.headers.raw
+        headers = request.headers
+        self.headers: Any = type(headers)(headers)  # a third of the time that its `copy` or `raw` take
         said = request.extensions.get("call_initiation")
         self.extension: Any = said.copy() if type(said) is dict else said
-        if tracing is not None:
-            self.span = self._span(tracing)
+        self.span = tracing.open(endpoint.template, self.url, recording.fault)
         self.started_at = time_ns()
         self.started_ns = perf_counter_ns()
         request.stream = self  # last: whatever fails before leaves the request as it was
@@ -120,7 +119,7 @@ class Observation:
 
     def answered(self, response: Any) -> Any:
         """Note the answer's headers and set a watch on its body; return the same response."""
-        self.duration = (perf_counter_ns() - self.started_ns) / 1e9
+        self.ended_ns = perf_counter_ns()
         try:
             self._streams.are_sent = self.sent_ns is not None
             self.status_code = status = response.status_code
@@ -140,7 +139,7 @@ class Observation:
 
     def failed(self, error: BaseException) -> None:
         """Note why there is no answer."""
-        self.duration = (perf_counter_ns() - self.started_ns) / 1e9
+        self.ended_ns = perf_counter_ns()
         is_sent = self.sent_ns is not None
         try:
             self.failure = failure_of(error, is_sent=is_sent if is_sent or self._streams.are_sent else None)
@@ -186,17 +185,9 @@ class Observation:
         try:
             if self.request.stream is self:  # else the transport has put another one there, as a mock does
                 self.request.stream = self.stream
-            self.finished = monotonic()
             self._recording.submit(self)
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
             self._recording.fault("submit")
-
-    def _span(self, tracing: Tracing) -> OpenSpan | None:
-        try:
-            return tracing.open(self.endpoint.template, self.url)
-        except Exception:  # noqa: BLE001 - a dialer's own sampler may fail; the call is recorded without a span
-            self._recording.fault("tracing")
-            return None
 
     def _leave(self, span: OpenSpan) -> None:
         try:
@@ -212,6 +203,16 @@ class Observation:
             self._recording.fault("tracing")
 
     # -- later --------------------------------------------------------------------------------------------------------
+
+    @property
+    def duration(self) -> float:
+        """Seconds to the answer's headers, or to the failure."""
+        return (self.ended_ns - self.started_ns) / 1e9
+
+    @property
+    def ended(self) -> float:
+        """When it was handed over, in seconds by `time.perf_counter`."""
+        return self.ended_ns / 1e9
 
     def content(self) -> bytes | None:
         """Return the request's body; None where only the transport may read it."""

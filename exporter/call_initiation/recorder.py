@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from math import inf
 from threading import Event as Flag
 from threading import Lock, Thread, current_thread
-from time import monotonic, perf_counter, sleep
+from time import perf_counter, sleep
 from typing import Final
 
 from call_initiation.events import AgentState, Attempt, Event, FeedChange, Ledger, NotificationTaken, Sink, SkewChange
@@ -286,13 +286,13 @@ class Recorder:
     # -- the recorder's thread ------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        before = monotonic()
+        before = perf_counter()
         while not self._is_closed:
             self._wake.wait(TICK)
             if self._thread is not current_thread():  # begun anew meanwhile: all that waits is another's
                 return
             self._wake.clear()
-            flushes, now = len(self._flushes), monotonic()
+            flushes, now = len(self._flushes), perf_counter()
             if now - before > OUTAGE:
                 self.wake(now)
             before = now
@@ -360,7 +360,7 @@ class Recorder:
         All that looks at a queue is under the lock, for `close` may empty it at any moment.
         """
         with self._lock:
-            if not queue or not (everything or max(queue[0].finished, self._woken) + self._settle <= now):
+            if not queue or not (everything or max(queue[0].ended, self._woken) + self._settle <= now):
                 return False
             observation = queue.popleft()
             if not everything and _is_being_read(observation, now):
@@ -439,4 +439,4 @@ class _Pause:
 
 
 def _is_being_read(observation: Observation, now: float) -> bool:
-    return observation.kept is not None and observation.is_open and now - observation.finished < PATIENCE
+    return observation.kept is not None and observation.is_open and now - observation.ended < PATIENCE

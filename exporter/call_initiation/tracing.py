@@ -87,13 +87,21 @@ class Tracing:
         self._provider = provider
         self._describe = describe
 
-    def open(self, template: str, url: Any) -> OpenSpan | None:
-        """Return the span of a call that starts now, or None where there is none.
+    def open(self, template: str, url: Any, fault: Callable[[str], None]) -> OpenSpan | None:
+        """Return the span of a call that starts now, or None where there is none; never raises.
 
         Args:
             template: The endpoint's URL template.
             url: The request's URL, httpx's object.
+            fault: Counts a fault: a dialer's own sampler may fail, and the call is recorded without a span.
         """
+        try:
+            return self._opened(template, url)
+        except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
+            fault("tracing")
+            return None
+
+    def _opened(self, template: str, url: Any) -> OpenSpan | None:
         context = otel_context.get_current()
         # Nobody traces the caller: the usual case, in which not to ask for a span saves 1 µs of the caller's time.
         current = trace.get_current_span(context) if context else trace.INVALID_SPAN
