@@ -94,8 +94,8 @@ def uvicorn(port: int) -> None:
 async def full(port: int, upstream: int, metrics: int) -> None:
     """Run our gateway with every metric at its cap, as no load from outside could bring it there."""
     from call_initiation import Exporter  # noqa: PLC0415 - not in the peers' processes
-    from call_initiation.settings import load  # noqa: PLC0415 - as above
-    from call_initiation.sidecar import sidecar  # noqa: PLC0415 - as above
+    from call_initiation.program.settings import load  # noqa: PLC0415 - as above
+    from call_initiation.program.sidecar import sidecar  # noqa: PLC0415 - as above
 
     flags = {
         "upstream": f"http://127.0.0.1:{upstream}",
@@ -122,9 +122,9 @@ def _fill(aggregate: Any) -> None:
 
 async def own_front(port: int) -> None:
     """Serve our front without anything behind it."""
-    from call_initiation import answers  # noqa: PLC0415 - not in the peers' processes
-    from call_initiation.admission import Passage, Rules  # noqa: PLC0415 - as above
-    from call_initiation.front import Front, Patience  # noqa: PLC0415 - as above
+    from call_initiation.gateway import answers  # noqa: PLC0415 - not in the peers' processes
+    from call_initiation.gateway.admission import Passage, Rules  # noqa: PLC0415 - as above
+    from call_initiation.gateway.front import Front, Patience  # noqa: PLC0415 - as above
 
     class Answering:
         rules, patience = Rules(), Patience()
@@ -190,7 +190,7 @@ async def transport(upstream: int, name: str, seconds: float = 2.0, in_flight: i
 def _transport(name: str, upstream: int) -> tuple[Any, Any]:
     """Return a module for requests and a transport, set up as for a gateway."""
     if name == "ours":
-        from call_initiation.relay import Origin, Upstream  # noqa: PLC0415 - not in the peers' processes
+        from call_initiation.gateway.relay import Origin, Upstream  # noqa: PLC0415 - not in the peers' processes
 
         return httpx, Upstream(Origin("127.0.0.1", upstream))
     if name == "httpx-aiohttp":

@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from agents_oracle import Ask, Confirm, Day, Suspend, Tell, parts
-from call_initiation.agents import Agents
+from call_initiation.agents.agents import Agents
 from call_initiation.events import AgentState, Certainty, Presence, RoutingStatus, StateSource
 
 AGENTS = 100_000

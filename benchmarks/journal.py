@@ -22,9 +22,9 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from call_initiation import Exporter
-from call_initiation.backlog import Files
-from call_initiation.entries import entry
-from call_initiation.segments import Record, Segment
+from call_initiation.journal.backlog import Files
+from call_initiation.journal.entries import entry
+from call_initiation.journal.segments import Record, Segment
 from samples import REFUSED
 
 CALLS = 200

@@ -28,8 +28,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from call_initiation import Exporter
-from call_initiation.aggregate import Aggregate
 from call_initiation.catalogue import ATTEMPTS, DURATION
+from call_initiation.recording.aggregate import Aggregate
 
 URL = "https://api.example.com/api/v2/conversations/calls"
 PAYLOAD = {"phoneNumber": "+33199000000", "callFromQueueId": "5b2bfb2d-9b0e-4b5e-9a55-9a1a4dca9d11"}

@@ -30,8 +30,8 @@ from call_initiation.catalogue import (
     STATE_JOINS,
     STATE_JOINS_LATE,
 )
-from call_initiation.correlation import FIRM
 from call_initiation.events import Certainty, Outcome, StateLabel
+from call_initiation.pages.correlation import FIRM
 
 REJECTED: Final = equal(Outcome.REJECTED)
 REFUSED: Final = other_than("none")

@@ -20,7 +20,7 @@ from typing import Any, Final
 import httpx
 from build import PAGES
 
-from call_initiation import service, settings
+from call_initiation.program import service, settings
 
 ROOT: Final = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))

@@ -17,8 +17,8 @@ from typing import Final
 from queries import among, equal, other_than, selector
 
 from call_initiation.catalogue import ATTEMPTS, Metric
-from call_initiation.correlation import FIRM
 from call_initiation.events import Outcome
+from call_initiation.pages.correlation import FIRM
 
 OBJECTIVE: Final = 0.99
 BUDGET: Final = round(1 - OBJECTIVE, 6)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from generated import ROOT, filled, main
 
+from call_initiation.api.channel import diagram
+from call_initiation.calls.codebook import MESSAGES, PATTERNS
+from call_initiation.calls.codes import CODES
+from call_initiation.calls.meanings import CONCERNS, Meaning, Source
 from call_initiation.catalogue import ATTRIBUTES, EVENT_NAME, METRICS, Attribute, Kind, Metric
-from call_initiation.channel import diagram
-from call_initiation.codebook import MESSAGES, PATTERNS
-from call_initiation.codes import CODES
-from call_initiation.findings import Finding
-from call_initiation.meanings import CONCERNS, Meaning, Source
+from call_initiation.diagnosis.findings import Finding
 
 NOTICE = "<!-- Made by docs/build.py from exporter/call_initiation/{}; `make docs` makes it anew. -->"
 SOURCES = {
@@ -124,7 +124,7 @@ def codes_document() -> str:
         ((category.value, concern.culprit.phrase, concern.advice) for category, concern in CONCERNS.items()),
     )
     parts = (
-        *("# Error codes", NOTICE.format("codes.py"), opening, sources_table(), "## Codes", codes),
+        *("# Error codes", NOTICE.format("calls/codes.py"), opening, sources_table(), "## Codes", codes),
         *("## Other codes", "Read in lower case, with dots; the first pattern that is found counts.", patterns),
         *("## Messages", "Where the codes say little; the first words that are found count.", messages),
         *("## Categories", "Where a code says no more than its category.", concerns),
@@ -146,7 +146,7 @@ def findings_document() -> str:
         "only where it stands."
     )
     rows = table(("Finding", "Severity", "Known how", "What it says", "What to do"), map(finding_row, Finding))
-    return "\n\n".join(("# Findings", NOTICE.format("findings.py"), opening, rows, sources_table())) + "\n"
+    return "\n\n".join(("# Findings", NOTICE.format("diagnosis/findings.py"), opening, rows, sources_table())) + "\n"
 
 
 def documents() -> dict[Path, str]:

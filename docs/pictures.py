@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.terminal_theme import DIMMED_MONOKAI
 
-from call_initiation import service, settings, terminal
+from call_initiation.program import service, settings, terminal
 
 IMAGES = Path(__file__).parent / "images"
 BROWSER = ("chromium", "chromium-browser", "google-chrome")

@@ -12,7 +12,7 @@ from operator import itemgetter
 from random import Random
 from typing import Any
 
-from call_initiation.agents import HISTORY
+from call_initiation.agents.agents import HISTORY
 from call_initiation.events import (
     UNKNOWN_STATE,
     AgentState,

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from call_initiation.notifications import (
+from call_initiation.api.notifications import (
     Heartbeat,
     Notification,
     calls_topic,

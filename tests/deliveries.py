@@ -4,8 +4,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Event as Flag
 
-from call_initiation.delivery import Delivered, Delivery, MetricsDelivery, Passing, Verdict
 from call_initiation.events import Ledger
+from call_initiation.telemetry.delivery import Delivered, Delivery, MetricsDelivery, Passing, Verdict
 from recording import lawful
 
 SOON = 10.0

@@ -11,15 +11,19 @@ from typing import Any, Final, TypeVar
 import httpx
 
 import leaping
-from call_initiation.agents import label
+from call_initiation.agents.agents import label
+from call_initiation.agents.skew import http_date
+from call_initiation.agents.timeline import Timeline
+from call_initiation.api.genesys import GenesysApi
+from call_initiation.api.pacing import Budget
+from call_initiation.api.sockets import connector
+from call_initiation.api.tokens import Credentials, Tokens
 from call_initiation.events import Certainty, Event, StateLabel
 from call_initiation.exporter import Exporter
-from call_initiation.feed import Door, Feed
-from call_initiation.follow import Following
-from call_initiation.genesys import GenesysApi
-from call_initiation.pacing import Budget
-from call_initiation.recorder import Told
-from call_initiation.shard import Means
+from call_initiation.feed.feed import Door, Feed
+from call_initiation.feed.follow import Following
+from call_initiation.feed.shard import Means
+from call_initiation.recording.recorder import Told
 from call_initiation.simulator.org import (
     CLIENT_ID,
     CLIENT_SECRET,
@@ -30,10 +34,6 @@ from call_initiation.simulator.org import (
     word,
 )
 from call_initiation.simulator.server import Server
-from call_initiation.skew import http_date
-from call_initiation.sockets import connector
-from call_initiation.timeline import Timeline
-from call_initiation.tokens import Credentials, Tokens
 
 START: Final = 1_790_000_000.0
 SETTLE: Final = 10.0

@@ -17,9 +17,9 @@ import trustme
 
 from call_initiation import Exporter
 from call_initiation.events import Attempt
-from call_initiation.front import Patience
-from call_initiation.gateway import Gateway, Plan
-from call_initiation.relay import Origin
+from call_initiation.gateway.front import Patience
+from call_initiation.gateway.gateway import Gateway, Plan
+from call_initiation.gateway.relay import Origin
 from servers import PATIENCE, Server, answer
 from twins import Listed, faults, listening
 

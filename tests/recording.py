@@ -8,12 +8,12 @@ from typing import Final
 
 import httpx
 
-from call_initiation.client import doors
-from call_initiation.endpoints import match
+from call_initiation.calls.client import doors
+from call_initiation.calls.endpoints import match
+from call_initiation.calls.observation import Observation
+from call_initiation.calls.tracing import Tracing
 from call_initiation.events import AgentState, Attempt, Event, LateChange, Ledger, Sink
-from call_initiation.observation import Observation
-from call_initiation.recorder import Recorder, StateUpdate
-from call_initiation.tracing import Tracing
+from call_initiation.recording.recorder import Recorder, StateUpdate
 from samples import ACCEPTED
 
 SETTLE: Final = 2.0

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
-from call_initiation.endpoints import CALLS_OF_USER
+from call_initiation.calls.endpoints import CALLS_OF_USER
 from call_initiation.events import (
     AgentAtSend,
     AgentIdSource,
@@ -20,7 +20,7 @@ from call_initiation.events import (
     StateLabel,
     StateSource,
 )
-from call_initiation.slots import Begun, facts
+from call_initiation.journal.slots import Begun, facts
 
 STARTED_AT: Final = 1_790_000_000_000_000_000
 """Nanoseconds since the epoch: 2026-09-21T14:13:20Z."""

@@ -17,7 +17,7 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as NoConnectionError
 from redis.retry import Retry
 
-from call_initiation.agents import label
+from call_initiation.agents.agents import label
 from call_initiation.events import (
     AgentState,
     Certainty,
@@ -29,10 +29,10 @@ from call_initiation.events import (
     StateSource,
 )
 from call_initiation.exporter import Exporter
-from call_initiation.feed import Door, Port
-from call_initiation.keyspace import Keyspace
-from call_initiation.recorder import Reading, StateUpdate, Told
-from call_initiation.store import Member, Rhythm
+from call_initiation.feed.feed import Door, Port
+from call_initiation.recording.recorder import Reading, StateUpdate, Told
+from call_initiation.sharing.keyspace import Keyspace
+from call_initiation.sharing.store import Member, Rhythm
 from collector import free_port
 
 QUICK = Rhythm(lease=1.0, pulse=0.05, silence=0.4)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from call_initiation.admission import Head, Header, Host, Passage, Refusal, Rules, admit, named_by_connection
+from call_initiation.gateway.admission import Head, Header, Host, Passage, Refusal, Rules, admit, named_by_connection
 
 CALLS = b"/api/v2/conversations/calls"
 HOST: list[Header] = [(b"Host", b"gateway.test")]

@@ -6,7 +6,7 @@ from math import inf, nan
 import pytest
 
 from agents_oracle import PARTS, parts
-from call_initiation.agents import HISTORY, PRECEDENCE, PRESENCE_LABELS, Agents, Applied, label
+from call_initiation.agents.agents import HISTORY, PRECEDENCE, PRESENCE_LABELS, Agents, Applied, label
 from call_initiation.events import (
     UNKNOWN_STATE,
     AgentState,

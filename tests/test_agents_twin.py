@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents_oracle import Ask, Confirm, Day, Oracle, Suspend, Tell, parts
-from call_initiation.agents import Agents, label
+from call_initiation.agents.agents import Agents, label
 from call_initiation.events import UNKNOWN_STATE, AgentState, Certainty, Presence, StateSource
 
 pytestmark = pytest.mark.untraced

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from call_initiation import catalogue
-from call_initiation.aggregate import Aggregate, Distribution, Exemplar, Family, Labels
+from call_initiation.calls.endpoints import CALLS_OF_USER, TEMPLATES
 from call_initiation.catalogue import METRICS, Kind, Metric
-from call_initiation.endpoints import CALLS_OF_USER, TEMPLATES
 from call_initiation.events import (
     NO_AGENT,
     AgentState,
@@ -31,6 +30,7 @@ from call_initiation.events import (
     StateChange,
     StateLabel,
 )
+from call_initiation.recording.aggregate import Aggregate, Distribution, Exemplar, Family, Labels
 from samples import ACCEPTED, AGENT, REFUSED, SPAN, STARTED_AT, UNANSWERED
 
 HOSTILE = 50_000

@@ -9,10 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
-from call_initiation.agents import Agents
-from call_initiation.assessment import Assessor, glance, outcome_of
-from call_initiation.client import ObservedTransport
-from call_initiation.endpoints import CALLS, CALLS_OF_USER, Duplicates, match
+from call_initiation.agents.agents import Agents
+from call_initiation.calls.client import ObservedTransport
+from call_initiation.calls.endpoints import CALLS, CALLS_OF_USER, Duplicates, match
+from call_initiation.calls.observation import Observation, Streams
+from call_initiation.calls.tracing import Tracing
 from call_initiation.events import (
     NO_AGENT,
     UNKNOWN_STATE,
@@ -28,9 +29,8 @@ from call_initiation.events import (
     Refusal,
     StateLabel,
 )
-from call_initiation.observation import Observation, Streams
 from call_initiation.privacy import KeyedHash
-from call_initiation.tracing import Tracing
+from call_initiation.recording.assessment import Assessor, glance, outcome_of
 
 AGENT = "9d4b4c1e-0000-4000-8000-000000000001"
 NUMBER = "+33199000000"
@@ -310,7 +310,7 @@ def test_a_fault_in_one_step_takes_nothing_else_away(monkeypatch: pytest.MonkeyP
     watch.assessor.duplicates = Broken()
     observation.headers = Broken()
     observation.response_headers = Broken()
-    monkeypatch.setattr("call_initiation.diagnosis.examine", Broken().examine)
+    monkeypatch.setattr("call_initiation.diagnosis.diagnosis.examine", Broken().examine)
     attempt = watch.assessor.assess(observation)
     assert ["mask", "join", "parse", "duplicates", "diagnose"] == watch.faults
     assert (Outcome.REJECTED, 400, Refusal(), NO_AGENT) == (

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from call_initiation.backlog import SMALLEST, Backlog, Files
-from call_initiation.entries import entry
 from call_initiation.events import Attempt, Ledger
-from call_initiation.frames import frames
-from call_initiation.segments import Record, Segment
+from call_initiation.journal.backlog import SMALLEST, Backlog, Files
+from call_initiation.journal.entries import entry
+from call_initiation.journal.frames import frames
+from call_initiation.journal.segments import Record, Segment
 from recording import lawful
 from samples import REFUSED
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from call_initiation import bodies
-from call_initiation.bodies import CALL_COMMAND, CREATE_CALL_REQUEST, DESTINATION, ITEMS, UNREAD, Numeral, read
+from call_initiation.calls import bodies
+from call_initiation.calls.bodies import CALL_COMMAND, CREATE_CALL_REQUEST, DESTINATION, ITEMS, UNREAD, Numeral, read
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])

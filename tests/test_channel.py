@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from call_initiation.channel import (
+from call_initiation.api.channel import (
     TRANSITIONS,
     Channel,
     Command,
@@ -19,7 +19,7 @@ from call_initiation.channel import (
     State,
     diagram,
 )
-from call_initiation.notifications import Heartbeat, Ignored
+from call_initiation.api.notifications import Heartbeat, Ignored
 
 DAY = 86_400.0
 PING = Send('{"message":"ping"}')

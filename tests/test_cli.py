@@ -14,9 +14,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 import call_initiation
-from call_initiation import cli
-from call_initiation.aggregate import Aggregate
-from call_initiation.pages import Guard, Listener
+from call_initiation import cli, program
+from call_initiation.pages.pages import Guard, Listener
+from call_initiation.recording.aggregate import Aggregate
 from program import Run, Terminal
 
 PATIENCE = 30.0
@@ -132,24 +132,24 @@ def test_a_collector_that_cannot_be_used_is_one_sentence(run: Run, monkeypatch: 
 def test_without_the_service_extra_it_says_how_to_install_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The library does without; the program can't."""
     monkeypatch.setitem(sys.modules, "typer", None)
-    monkeypatch.delitem(sys.modules, "call_initiation.commands", raising=False)
-    monkeypatch.delattr(call_initiation, "commands", raising=False)
+    monkeypatch.delitem(sys.modules, "call_initiation.program.commands", raising=False)
+    monkeypatch.delattr(program, "commands", raising=False)
     sentence = "this program needs typer, too: pip install 'call-initiation-exporter[service]'"
     assert (1, "", f"call-initiation-exporter: {sentence}\n") == run("demo")
 
 
 def test_a_module_of_ours_that_is_missing_is_no_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken installation is told as it is."""
-    monkeypatch.setitem(sys.modules, "call_initiation.commands", None)
-    monkeypatch.delattr(call_initiation, "commands", raising=False)
-    with pytest.raises(ModuleNotFoundError, match=r"call_initiation\.commands"):
+    monkeypatch.setitem(sys.modules, "call_initiation.program.commands", None)
+    monkeypatch.delattr(program, "commands", raising=False)
+    with pytest.raises(ModuleNotFoundError, match=r"call_initiation\.program\.commands"):
         cli.main()
 
 
 def test_a_demonstration_without_a_terminal_is_plain(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Addresses, lines now and then, the summary; no codes for terminals, whatever the environment wants."""
     monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setattr("call_initiation.commands._LINE_EVERY", 0.05)
+    monkeypatch.setattr("call_initiation.program.commands._LINE_EVERY", 0.05)
     status, out, err = run("demo", "--for", "0.6s", "--port", "0", "--rate", "100")
     assert (0, "") == (status, err)
     assert out.startswith("page          http://127.0.0.1:")

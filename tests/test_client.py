@@ -12,7 +12,7 @@ import pytest
 from opentelemetry.instrumentation.httpx import SyncOpenTelemetryTransport
 
 from call_initiation import AsyncObservedTransport, InstrumentError, ObservedTransport
-from call_initiation.client import Wrapper, library_of
+from call_initiation.calls.client import Wrapper, library_of
 from call_initiation.events import Outcome
 from servers import Server, always, answer
 from twins import CALLS, DOORS, OTHER, PAYLOAD, Door, listening

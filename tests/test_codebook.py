@@ -2,10 +2,10 @@
 
 import pytest
 
-from call_initiation.codebook import MESSAGES, PATTERNS, leading, meaning_of
-from call_initiation.codes import CODES
+from call_initiation.calls.codebook import MESSAGES, PATTERNS, leading, meaning_of
+from call_initiation.calls.codes import CODES
+from call_initiation.calls.meanings import Source
 from call_initiation.events import Category
-from call_initiation.meanings import Source
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 import re
 
-from call_initiation.codes import CODES
+from call_initiation.calls.codes import CODES
+from call_initiation.calls.meanings import Source
 from call_initiation.events import Category
-from call_initiation.meanings import Source
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 GATEWAY = "call_initiation.gateway."

@@ -16,11 +16,11 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from call_initiation import collector, otlp
-from call_initiation.aggregate import Aggregate
-from call_initiation.collector import Limits, Signal
-from call_initiation.delivery import Delivered, Verdict
 from call_initiation.errors import SettingsError
+from call_initiation.recording.aggregate import Aggregate
+from call_initiation.telemetry import collector, otlp
+from call_initiation.telemetry.collector import Limits, Signal
+from call_initiation.telemetry.delivery import Delivered, Verdict
 from collector import PATIENCE, Answer, Collector, Fault, free_port
 from samples import REFUSED
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from call_initiation import catalogue
-from call_initiation.aggregate import Aggregate, View
-from call_initiation.correlation import FIRM, TELLING, Cell, correlate, ledgers, percent, sentence
 from call_initiation.events import AgentAtSend, Attempt, Ledger, Outcome, Refusal, StateLabel
+from call_initiation.pages.correlation import FIRM, TELLING, Cell, correlate, ledgers, percent, sentence
+from call_initiation.recording.aggregate import Aggregate, View
 from samples import ACCEPTED, REFUSED
 
 STATES = st.sampled_from(StateLabel)

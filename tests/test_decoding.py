@@ -14,7 +14,7 @@ from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from call_initiation.decoding import decode
+from call_initiation.calls.decoding import decode
 
 TEXT = b'{"message":"A station is required to place a call.","code":"conversation.error.no.user.station"}' * 9
 NOISE = hashlib.shake_128(b"noise").digest(40_000)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
-from call_initiation.delivery import Delivered, Delivery, MetricsDelivery, Passing, Verdict
 from call_initiation.events import Ledger
+from call_initiation.telemetry.delivery import Delivered, Delivery, MetricsDelivery, Passing, Verdict
 from deliveries import NEVER, NOT_NOW, REFUSED, SOON, YES, Collector, accounts, delivery
 
 # -- spans and events ---------------------------------------------------------------------------------------------

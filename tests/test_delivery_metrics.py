@@ -4,8 +4,8 @@ from threading import Thread
 
 import pytest
 
-from call_initiation.delivery import MetricsDelivery
 from call_initiation.events import Ledger
+from call_initiation.telemetry.delivery import MetricsDelivery
 from deliveries import NEVER, NOT_NOW, REFUSED, SOON, YES, Collector, accounts
 
 

@@ -21,9 +21,9 @@ from compose_spec import PyCompose
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from call_initiation import settings, sidecar
-from call_initiation.commands import app
-from call_initiation.settings import Settings
+from call_initiation.program import settings, sidecar
+from call_initiation.program.commands import app
+from call_initiation.program.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from call_initiation import bodies
-from call_initiation.diagnosis import examine, words
-from call_initiation.endpoints import CALL_OF_CONVERSATION, CALLS, CALLS_OF_USER, Endpoint
-from call_initiation.findings import Finding, Remark
+from call_initiation.calls import bodies
+from call_initiation.calls.endpoints import CALL_OF_CONVERSATION, CALLS, CALLS_OF_USER, Endpoint
+from call_initiation.diagnosis.diagnosis import examine, words
+from call_initiation.diagnosis.findings import Finding, Remark
 
 PAYLOADS = Path(__file__).parent / "data" / "payloads"
 AGENT = "9d4b4c1e-0000-4000-8000-000000000001"

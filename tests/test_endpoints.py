@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from call_initiation import endpoints
-from call_initiation.endpoints import TEMPLATES, Duplicates, Endpoint, Payload, agent, match, payload, told
+from call_initiation.calls import endpoints
+from call_initiation.calls.endpoints import TEMPLATES, Duplicates, Endpoint, Payload, agent, match, payload, told
 from call_initiation.events import (
     AgentIdSource,
     AgentState,

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from call_initiation.entries import attempt, entry
 from call_initiation.events import (
     AgentAtSend,
     AgentIdSource,
@@ -26,6 +25,7 @@ from call_initiation.events import (
     StateLabel,
     StateSource,
 )
+from call_initiation.journal.entries import attempt, entry
 from samples import ACCEPTED, REFUSED, UNANSWERED
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from call_initiation import error_bodies
-from call_initiation.error_bodies import Said, read
+from call_initiation.calls import error_bodies
+from call_initiation.calls.error_bodies import Said, read
 
 EXCHANGE = "9d4b1c2e-0000-4abc-8def-1234567890ab"
 OTHER = "7c1e0000-1111-4abc-8def-0987654321cd"

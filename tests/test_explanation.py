@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from call_initiation import explanation
+from call_initiation.calls.meanings import Culprit
+from call_initiation.diagnosis import explanation
+from call_initiation.diagnosis.explanation import Explanation, explain, saved
+from call_initiation.diagnosis.findings import Finding, Remark
 from call_initiation.events import Category
-from call_initiation.explanation import Explanation, explain, saved
-from call_initiation.findings import Finding, Remark
-from call_initiation.meanings import Culprit
 
 CONTEXT = "5b8f1c1e-0000-4000-8000-00000000000a"
 NUMBER = "+33199000000"

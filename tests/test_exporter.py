@@ -25,12 +25,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 import call_initiation
 from call_initiation import Exporter, InstrumentError, Ledger, SettingsError
+from call_initiation.calls.endpoints import CALLS, CALLS_OF_USER
 from call_initiation.catalogue import INTERNAL_ERRORS
-from call_initiation.endpoints import CALLS, CALLS_OF_USER
 from call_initiation.events import AgentState, Presence, StateChange, StateLabel, StateSource
-from call_initiation.feed import Access, FeedThread, Port
-from call_initiation.follow import Following
-from call_initiation.recorder import Reading
+from call_initiation.feed.feed import Access, FeedThread, Port
+from call_initiation.feed.follow import Following
+from call_initiation.recording.recorder import Reading
 from exporting import AGENT, PAYLOAD, REFUSAL, SOON, dialer, lawful, samples
 
 

@@ -8,7 +8,7 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, LogRecordE
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from call_initiation import Exporter, Ledger
-from call_initiation.endpoints import CALLS
+from call_initiation.calls.endpoints import CALLS
 from exporting import PAYLOAD, SOON, dialer, lawful, samples
 
 

@@ -15,8 +15,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from call_initiation.calls.failures import Failure, failure_of
 from call_initiation.events import Outcome, TransportFailure
-from call_initiation.failures import Failure, failure_of
 
 
 def caused(error: BaseException, *causes: BaseException) -> BaseException:

@@ -21,13 +21,13 @@ from aiohttp.test_utils import TestServer
 from prometheus_client import generate_latest
 
 from call_initiation import Exporter
+from call_initiation.agents.timeline import BLUR
+from call_initiation.api.sockets import LARGEST_MESSAGE, connector
 from call_initiation.errors import SettingsError
 from call_initiation.events import AgentAtSend, AgentIdSource, Attempt, Certainty, Event, StateLabel, StateSource
-from call_initiation.feed import Door
+from call_initiation.feed.feed import Door
 from call_initiation.simulator.org import CALM, CLIENT_ID, CLIENT_SECRET, Organisation, user_token, word
 from call_initiation.simulator.server import Server, ServerThread
-from call_initiation.sockets import LARGEST_MESSAGE, connector
-from call_initiation.timeline import BLUR
 
 PATIENCE = 15.0
 CALLS = "/api/v2/conversations/calls"
@@ -291,7 +291,7 @@ def test_settings_that_cannot_be_used_are_said_at_once(dialer: Dialer, monkeypat
 
 def test_without_aiohttp_it_is_said_what_to_install(dialer: Dialer, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes with an extra."""
-    monkeypatch.setattr("call_initiation.sockets.find_spec", lambda _: None)
+    monkeypatch.setattr("call_initiation.api.sockets.find_spec", lambda _: None)
     with pytest.raises(SettingsError, match=r"no aiohttp, expected pip install 'call-initiation-exporter\[service\]'"):
         dialer.exporter.follow_agents(region=dialer.url, as_seen=True, **CREDENTIALS)
 
@@ -301,7 +301,7 @@ def test_without_aiohttp_it_is_said_what_to_install(dialer: Dialer, monkeypatch:
 
 def test_an_agent_is_seen_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until so many are known that it begins anew."""
-    monkeypatch.setattr("call_initiation.feed._KNOWN", 2)
+    monkeypatch.setattr("call_initiation.feed.feed._KNOWN", 2)
     door = Door()
     for agent in ("a", "a", "b", "c", "a"):
         door.seen(agent)

@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from call_initiation.events import Certainty
-from call_initiation.feed import Door, Feed
-from call_initiation.follow import Following
-from call_initiation.recorder import Forgotten, Told
+from call_initiation.feed.feed import Door, Feed
+from call_initiation.feed.follow import Following
+from call_initiation.recording.recorder import Forgotten, Told
 from call_initiation.simulator.disturbances import Strike
 from call_initiation.simulator.org import Organisation
 from leaping import run
@@ -30,8 +30,8 @@ QUEUE = next(iter(Organisation(1, AGENTS).teams.queues.values()))
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at members every few seconds."""
-    monkeypatch.setattr("call_initiation.members.EVERY", 10.0)
-    monkeypatch.setattr("call_initiation.members._SHORTEST_REST", 2.0)
+    monkeypatch.setattr("call_initiation.feed.members.EVERY", 10.0)
+    monkeypatch.setattr("call_initiation.feed.members._SHORTEST_REST", 2.0)
 
 
 class Rig(World):
@@ -115,7 +115,7 @@ def test_reads_in_turn_that_are_refused_are_tried_again() -> None:
 
 def test_who_is_let_go_while_being_read_stays_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer comes too late to be told."""
-    monkeypatch.setattr("call_initiation.notifications.CHANNELS", 1)
+    monkeypatch.setattr("call_initiation.api.notifications.CHANNELS", 1)
 
     async def told() -> None:
         async with Rig(queue_ids=(QUEUE.id,)).followed() as rig:
@@ -181,7 +181,7 @@ def test_a_queue_that_is_not_there_holds_up_no_other(caplog: pytest.LogCaptureFi
 
 def test_a_lost_connection_brings_the_next_look_at_members_forward(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was missed may be that somebody came, or left."""
-    monkeypatch.setattr("call_initiation.members.EVERY", 100_000.0)
+    monkeypatch.setattr("call_initiation.feed.members.EVERY", 100_000.0)
 
     async def told() -> None:
         async with Rig(queue_ids=(QUEUE.id,)).followed() as rig:
@@ -233,7 +233,7 @@ def test_a_queue_whose_listing_breaks_our_code_is_asked_again(monkeypatch: pytes
     async def told() -> None:
         rig = Rig(queue_ids=(QUEUE.id,))
         with monkeypatch.context() as broken:
-            broken.setattr("call_initiation.genesys._entities", lambda _: 1 / 0)
+            broken.setattr("call_initiation.api.genesys._entities", lambda _: 1 / 0)
             async with living(rig.feed.run(Door())):
                 await rig.until(lambda: "feed" in rig.faults)
                 broken.undo()

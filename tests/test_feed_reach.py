@@ -13,9 +13,9 @@ import pytest
 
 from call_initiation.errors import UpstreamError
 from call_initiation.events import Certainty, FeedChange, SkewChange, StateSource
-from call_initiation.feed import Door, Feed, whose
-from call_initiation.follow import Following
-from call_initiation.members import EVERY
+from call_initiation.feed.feed import Door, Feed, whose
+from call_initiation.feed.follow import Following
+from call_initiation.feed.members import EVERY
 from call_initiation.simulator.disturbances import Strike
 from call_initiation.simulator.org import Organisation, user_token
 from leaping import run
@@ -99,7 +99,7 @@ def test_a_skew_is_told_where_it_is_news() -> None:
 
 def test_whom_no_channel_reaches_is_read_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such a state holds for the moment of its reading, and is stale in between; who is gone is forgotten."""
-    monkeypatch.setattr("call_initiation.notifications.CHANNELS", 1)
+    monkeypatch.setattr("call_initiation.api.notifications.CHANNELS", 1)
 
     async def told() -> None:
         async with Rig(agents=120).followed() as rig:

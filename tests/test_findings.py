@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from call_initiation.findings import Finding, Severity
-from call_initiation.meanings import Source
+from call_initiation.calls.meanings import Source
+from call_initiation.diagnosis.findings import Finding, Severity
 
 
 @pytest.mark.parametrize("finding", Finding)

@@ -6,13 +6,13 @@ from typing import Any
 import httpx
 import pytest
 
-from call_initiation.client import doors
-from call_initiation.endpoints import match
+from call_initiation.calls.client import doors
+from call_initiation.calls.endpoints import match
+from call_initiation.calls.observation import Observation
+from call_initiation.calls.tracing import Tracing
 from call_initiation.errors import SettingsError
-from call_initiation.follow import Callers, Following, TokenUsers
-from call_initiation.observation import Observation
+from call_initiation.feed.follow import Callers, Following, TokenUsers
 from call_initiation.privacy import KeyedHash
-from call_initiation.tracing import Tracing
 
 API = "https://api.mypurecloud.ie"
 CALLS = "/api/v2/conversations/calls"
@@ -118,7 +118,7 @@ def test_no_token_is_kept() -> None:
 
 def test_only_so_many_tokens_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that was seen first gives way."""
-    monkeypatch.setattr("call_initiation.follow._TOKENS", 2)
+    monkeypatch.setattr("call_initiation.feed.follow._TOKENS", 2)
     asked = Asked()
     users = tokens(asked)
     for token in ("a", "b", "c", "c", "a"):

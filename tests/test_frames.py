@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from call_initiation.entries import entry
-from call_initiation.frames import (
+from call_initiation.journal.entries import entry
+from call_initiation.journal.frames import (
     MAX_PAYLOAD,
     NOTE_SIZE,
     START,

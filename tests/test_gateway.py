@@ -7,11 +7,11 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from call_initiation import Exporter
-from call_initiation.admission import Rules
 from call_initiation.errors import ListenError
 from call_initiation.events import AgentIdSource, Certainty, Outcome, Presence, StateLabel, StateSource
-from call_initiation.gateway import Gateway, Plan
-from call_initiation.relay import Origin
+from call_initiation.gateway.admission import Rules
+from call_initiation.gateway.gateway import Gateway, Plan
+from call_initiation.gateway.relay import Origin
 from gateways import BODY, CALLS, Client, ask, post, running
 from servers import Received, Server, always, answer
 from twins import listening

@@ -12,10 +12,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from call_initiation.api.genesys import GenesysApi, NewChannel
+from call_initiation.api.pacing import Budget
+from call_initiation.api.tokens import Credentials, Tokens
 from call_initiation.errors import UpstreamError
-from call_initiation.genesys import GenesysApi, NewChannel
-from call_initiation.pacing import Budget
-from call_initiation.tokens import Credentials, Tokens
 
 EXPAND = "presence,routingStatus,conversationSummary,station,outOfOffice"
 T = TypeVar("T")
@@ -199,7 +199,7 @@ def test_a_groups_members_are_read_while_a_next_page_is_named() -> None:
 
 def test_a_listing_ends_even_if_the_server_never_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that always names a next page can't hold us."""
-    monkeypatch.setattr("call_initiation.genesys._PAGES", 3)
+    monkeypatch.setattr("call_initiation.api.genesys._PAGES", 3)
     region = Region([Answer({"entities": [{"id": "u1"}], "nextUri": "/next"})])
     assert ["u1"] == run(region, lambda api: api.group_members("g1"))
     assert len(region.seen) == 3

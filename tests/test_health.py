@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from call_initiation import catalogue
-from call_initiation.aggregate import Aggregate, View
 from call_initiation.events import (
     AgentAtSend,
     AgentState,
@@ -20,7 +19,8 @@ from call_initiation.events import (
     NotificationTaken,
     SkewChange,
 )
-from call_initiation.health import feed_health, feed_line
+from call_initiation.pages.health import feed_health, feed_line
+from call_initiation.recording.aggregate import Aggregate, View
 from samples import ACCEPTED
 
 UP = FeedChange(state=FeedState.UP, at=0.0)

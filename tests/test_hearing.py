@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from call_initiation.agents import label
+from call_initiation.agents.agents import label
 from call_initiation.events import AgentState, Certainty, FeedChange, FeedState, Presence, StateLabel, StateSource
 from call_initiation.exporter import Exporter
-from call_initiation.hearing import FEED, CommonClock, Entry, Hearing, Trouble, summary
-from call_initiation.recorder import Forgotten, Reading, StateUpdate, Suspension, Told
-from call_initiation.words import Garbled, Shared, Summaries, worded
+from call_initiation.recording.recorder import Forgotten, Reading, StateUpdate, Suspension, Told
+from call_initiation.sharing.hearing import FEED, CommonClock, Entry, Hearing, Trouble, summary
+from call_initiation.sharing.words import Garbled, Shared, Summaries, worded
 
 AGENT = "9d4b4c1e-0000-4000-8000-000000000001"
 NOW = 1_790_000_000.0

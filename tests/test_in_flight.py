@@ -10,15 +10,15 @@ from typing import Any
 import httpx
 import pytest
 
-from call_initiation import slots
-from call_initiation.client import doors
-from call_initiation.endpoints import match
+from call_initiation.calls.client import doors
+from call_initiation.calls.endpoints import match
+from call_initiation.calls.failures import Failure
+from call_initiation.calls.observation import Observation
+from call_initiation.calls.tracing import OpenSpan, Tracing
 from call_initiation.events import AgentIdSource, Outcome, SpanIds, TransportFailure
-from call_initiation.failures import Failure
-from call_initiation.in_flight import CALLS, InFlight, Table
-from call_initiation.observation import Observation
-from call_initiation.slots import SLOT, Call
-from call_initiation.tracing import OpenSpan, Tracing
+from call_initiation.journal import slots
+from call_initiation.journal.in_flight import CALLS, InFlight, Table
+from call_initiation.journal.slots import SLOT, Call
 from samples import SPAN
 from twins import TRUST
 

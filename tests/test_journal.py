@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from call_initiation.backlog import SMALLEST, Backlog, Files
-from call_initiation.client import doors
-from call_initiation.endpoints import match
+from call_initiation.calls.client import doors
+from call_initiation.calls.endpoints import match
+from call_initiation.calls.observation import Observation
+from call_initiation.calls.tracing import Tracing
 from call_initiation.errors import SettingsError
 from call_initiation.events import Attempt, Event, LateChange, Ledger, Outcome
-from call_initiation.in_flight import InFlight
-from call_initiation.journal import AGAIN, AT_ONCE, Journal
-from call_initiation.observation import Observation
-from call_initiation.tracing import Tracing
+from call_initiation.journal.backlog import SMALLEST, Backlog, Files
+from call_initiation.journal.in_flight import InFlight
+from call_initiation.journal.journal import AGAIN, AT_ONCE, Journal
 from samples import ACCEPTED, REFUSED, SPAN
 from twins import TRUST
 
@@ -336,7 +336,7 @@ def test_a_folder_that_cannot_be_had_is_tried_again(
     """Calls go on meanwhile, failures go through memory, and all is counted."""
     blocked, now = tmp_path / "blocked", [100.0]
     blocked.touch()
-    monkeypatch.setattr("call_initiation.journal.monotonic", lambda: now[0])
+    monkeypatch.setattr("call_initiation.journal.journal.monotonic", lambda: now[0])
     life = Life(blocked / "journal")
     with caplog.at_level(logging.WARNING):
         life.journal.open()
@@ -373,21 +373,21 @@ def test_a_folder_that_others_may_write_to_is_refused_at_the_start_alone(
     life = Life(folder)
     with pytest.raises(SettingsError):
         life.journal.open()
-    monkeypatch.setattr("call_initiation.journal.AGAIN", 0.0)
+    monkeypatch.setattr("call_initiation.journal.journal.AGAIN", 0.0)
     life.journal.turn()
     assert ["journal"] == life.faults
 
 
 def test_what_another_process_takes_over_is_waited_for(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     """And asked for again, so long as that lasts; also where the folder can't be read."""
-    monkeypatch.setattr("call_initiation.journal.AGAIN", 0.0)
+    monkeypatch.setattr("call_initiation.journal.journal.AGAIN", 0.0)
     life.call()
     heir = life.kill()
     assert 1 == heir.asked
     monkeypatch.setattr(heir.journal._folder, "take_over", lambda: None)
     assert ([], 2) == (heir.inherit(), heir.asked)
     monkeypatch.undo()
-    monkeypatch.setattr("call_initiation.journal.AGAIN", 0.0)
+    monkeypatch.setattr("call_initiation.journal.journal.AGAIN", 0.0)
     heir.folder.rename(aside := heir.folder.with_name("aside"))
     assert ([], 3, ["journal"]) == (heir.inherit(), heir.asked, heir.faults)
     aside.rename(heir.folder)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from call_initiation import keyspace
 from call_initiation.errors import SettingsError
-from call_initiation.keyspace import Keyspace, require_redis
+from call_initiation.sharing import keyspace
+from call_initiation.sharing.keyspace import Keyspace, require_redis
 from stores import RedisServer
 
 ENTRY = {"e": "1", "n": "1", "t": "1.0", "o": "0.0", "w": "[]"}

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from call_initiation import catalogue
-from call_initiation.aggregate import Aggregate, Family, Number, View
 from call_initiation.events import AgentAtSend, Attempt, FeedChange, FeedState, Refusal, StateLabel
-from call_initiation.landing import POLICY, render
+from call_initiation.pages.landing import POLICY, render
+from call_initiation.recording.aggregate import Aggregate, Family, Number, View
 from markup import Page
 from samples import ACCEPTED, REFUSED, STARTED_AT
 

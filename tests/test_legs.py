@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from call_initiation.legs import Counts, Interval, Leg, Legs, leg
+from call_initiation.agents.legs import Counts, Interval, Leg, Legs, leg
 
 AGENT = "9d4b0c1e-0000-4000-8000-00000000000a"
 BEGINS, ENDS = (1, 0), (-1, 0)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from call_initiation import lives
 from call_initiation.errors import SettingsError
-from call_initiation.lives import CALLS, SEGMENT, Folder, Left
+from call_initiation.journal import lives
+from call_initiation.journal.lives import CALLS, SEGMENT, Folder, Left
 
 HOLDER = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX); print(); input()"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from call_initiation import logs
+from call_initiation.program import logs
 
 OURS = logging.getLogger("call_initiation")
 

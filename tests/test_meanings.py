@@ -1,7 +1,7 @@
 """What can be known of a refusal: each category is somebody's concern, and each culprit has words."""
 
+from call_initiation.calls.meanings import CONCERNS, Culprit, Meaning, Source
 from call_initiation.events import Category
-from call_initiation.meanings import CONCERNS, Culprit, Meaning, Source
 
 
 def test_each_category_is_a_concern() -> None:

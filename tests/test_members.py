@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from call_initiation.api.pacing import Backoff
 from call_initiation.errors import UpstreamError
-from call_initiation.members import EVERY, Circle, Team
-from call_initiation.pacing import Backoff
+from call_initiation.feed.members import EVERY, Circle, Team
 
 
 def test_nobody_is_new_twice() -> None:

@@ -8,9 +8,8 @@ from opentelemetry.sdk.metrics import MeterProvider, TraceBasedExemplarFilter
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, NumberDataPoint
 
 from call_initiation import catalogue
-from call_initiation.aggregate import Aggregate
+from call_initiation.calls.endpoints import CALLS_OF_USER
 from call_initiation.catalogue import Metric
-from call_initiation.endpoints import CALLS_OF_USER
 from call_initiation.events import (
     NO_AGENT,
     Attempt,
@@ -21,7 +20,8 @@ from call_initiation.events import (
     NotificationTaken,
     SkewChange,
 )
-from call_initiation.meters import MeterSink
+from call_initiation.recording.aggregate import Aggregate
+from call_initiation.telemetry.meters import MeterSink
 from samples import ACCEPTED, REFUSED, SPAN
 
 Points = dict[tuple[object, ...], NumberDataPoint | HistogramDataPoint]

@@ -17,11 +17,11 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.metrics.export import AggregationTemporality
 from opentelemetry.sdk.resources import Resource
 
-from call_initiation import otlp, presets
-from call_initiation.aggregate import Aggregate, Exemplar
 from call_initiation.catalogue import ATTRIBUTES, METRICS, Kind
 from call_initiation.events import Refusal, SpanIds
 from call_initiation.privacy import Mask
+from call_initiation.recording.aggregate import Aggregate, Exemplar
+from call_initiation.telemetry import otlp, presets
 from nrdb import (
     ALERTS,
     BACKENDS,

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from call_initiation.events import AgentState, Presence, RoutingStatus, StateSource
-from call_initiation.legs import Leg
-from call_initiation.notifications import (
+from call_initiation.agents.legs import Leg
+from call_initiation.agents.users import Part, Update
+from call_initiation.api.notifications import (
     CHANNELS,
     LARGEST_FRAME,
     TOPICS_PER_CHANNEL,
@@ -28,7 +28,7 @@ from call_initiation.notifications import (
     rejected,
     shards,
 )
-from call_initiation.users import Part, Update
+from call_initiation.events import AgentState, Presence, RoutingStatus, StateSource
 
 AGENT = "9d4b0c1e-0000-4000-8000-00000000000a"
 HEARD = StateSource.NOTIFICATION

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from call_initiation.client import doors
-from call_initiation.endpoints import CALLS, Endpoint
+from call_initiation.calls.client import doors
+from call_initiation.calls.endpoints import CALLS, Endpoint
+from call_initiation.calls.failures import Failure
+from call_initiation.calls.observation import KEPT_BODY, Observation, Streams
+from call_initiation.calls.tracing import OpenSpan, Tracing
 from call_initiation.events import BodyState, Outcome, SpanIds, TransportFailure
-from call_initiation.failures import Failure
-from call_initiation.observation import KEPT_BODY, Observation, Streams
-from call_initiation.tracing import OpenSpan, Tracing
 
 
 class Kept:
@@ -352,7 +352,7 @@ def a_fault_in(step: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Kept, Begin]
     """Return a recording and how to observe with one step broken."""
     kept = Full() if step == "submit" else Kept()
     if step == "judge":
-        monkeypatch.setattr("call_initiation.observation.failure_of", Failing())
+        monkeypatch.setattr("call_initiation.calls.observation.failure_of", Failing())
     broken: dict[str, Begin] = {
         "body": lambda kept, asked: observe(kept, asked=asked, made=streams(answer=Failing())),
         "span": lambda kept, asked: observe(kept, Tracing(cast("Any", Failing())), asked),

@@ -26,10 +26,9 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
-from call_initiation import catalogue, otlp
-from call_initiation.aggregate import Aggregate
+from call_initiation import catalogue
+from call_initiation.calls.endpoints import CALLS_OF_USER
 from call_initiation.catalogue import ATTRIBUTES, METRICS, Kind, Metric
-from call_initiation.endpoints import CALLS_OF_USER
 from call_initiation.events import (
     NO_AGENT,
     AgentState,
@@ -46,6 +45,8 @@ from call_initiation.events import (
     StateChange,
     StateLabel,
 )
+from call_initiation.recording.aggregate import Aggregate
+from call_initiation.telemetry import otlp
 from samples import ACCEPTED, REFUSED, SPAN, STARTED_AT, UNANSWERED
 
 RESOURCE = Resource({"service.name": "dialer"})

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from call_initiation.pacing import LONGEST_WAIT, Backoff, Budget, retry_after
+from call_initiation.api.pacing import LONGEST_WAIT, Backoff, Budget, retry_after
 
 NOW = 1_750_000_000.0
 

@@ -14,12 +14,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from call_initiation.aggregate import Aggregate
 from call_initiation.errors import ListenError
 from call_initiation.events import Refusal
-from call_initiation.landing import POLICY
-from call_initiation.pages import Listener
-from call_initiation.prometheus import SnapshotCollector
+from call_initiation.pages.landing import POLICY
+from call_initiation.pages.pages import Listener
+from call_initiation.recording.aggregate import Aggregate
+from call_initiation.telemetry.prometheus import SnapshotCollector
 from samples import ACCEPTED, REFUSED
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"

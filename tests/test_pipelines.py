@@ -13,13 +13,13 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NoOpTracerProvider
 
-from call_initiation.aggregate import Aggregate
-from call_initiation.backlog import SMALLEST, Files
-from call_initiation.entries import entry
 from call_initiation.errors import SettingsError
 from call_initiation.events import Ledger
-from call_initiation.pipelines import Pipelines
-from call_initiation.segments import Record, Segment
+from call_initiation.journal.backlog import SMALLEST, Files
+from call_initiation.journal.entries import entry
+from call_initiation.journal.segments import Record, Segment
+from call_initiation.recording.aggregate import Aggregate
+from call_initiation.telemetry.pipelines import Pipelines
 from samples import ACCEPTED, REFUSED
 
 COLLECTOR = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}

@@ -10,7 +10,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import ExponentialHistogram, InMemoryMetricReader
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation, View
 
-from call_initiation.powers import MOST, SCALE, Fitted, Powers
+from call_initiation.recording.powers import MOST, SCALE, Fitted, Powers
 
 lengths = st.floats(0, 1e9, allow_nan=False)
 

@@ -14,9 +14,10 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality, ConsoleMetricExporter
 
-from call_initiation import Exporter, catalogue, collector, presets
-from call_initiation.collector import Signal
+from call_initiation import Exporter, catalogue
 from call_initiation.errors import SettingsError
+from call_initiation.telemetry import collector, presets
+from call_initiation.telemetry.collector import Signal
 from collector import Answer, Collector
 from servers import Received, Server, answer
 

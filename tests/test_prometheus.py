@@ -16,12 +16,13 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.samples import Sample
 
-from call_initiation import catalogue, responses
-from call_initiation.aggregate import Aggregate, Labels
+from call_initiation import catalogue
+from call_initiation.calls import responses
 from call_initiation.catalogue import METRICS, Kind, Metric
 from call_initiation.events import BodyState, StateLabel
 from call_initiation.privacy import Mask
-from call_initiation.prometheus import SnapshotCollector
+from call_initiation.recording.aggregate import Aggregate, Labels
+from call_initiation.telemetry.prometheus import SnapshotCollector
 from samples import REFUSED, SPAN
 
 TEXT = f"""\

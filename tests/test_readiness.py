@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from call_initiation.agents.readiness import NOBODY, RULES, Origin, Standing, standing
 from call_initiation.events import UNKNOWN_STATE, AgentState, Presence, RoutingStatus, StateSource
-from call_initiation.readiness import NOBODY, RULES, Origin, Standing, standing
 
 AGENT = "9d4b4c1e-0000-4000-8000-000000000001"
 

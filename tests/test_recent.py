@@ -18,7 +18,7 @@ from call_initiation.events import (
     StateChange,
     StateLabel,
 )
-from call_initiation.recent import KEPT, RecentFailures
+from call_initiation.recording.recent import KEPT, RecentFailures
 from samples import ACCEPTED, REFUSED, STARTED_AT, UNANSWERED
 
 

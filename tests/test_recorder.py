@@ -13,9 +13,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from call_initiation.calls.observation import Observation
 from call_initiation.events import Attempt, Event, LateChange, Ledger
-from call_initiation.observation import Observation
-from call_initiation.recorder import (
+from call_initiation.recording.recorder import (
     GROWN_SLICE,
     LONG_SLICE,
     NAP,
@@ -62,7 +62,7 @@ def test_a_gap_between_two_turns_is_an_outage(monkeypatch: pytest.MonkeyPatch) -
     """Whatever stopped the process; here it is the clock that leaps."""
     bench = Bench()
     leaps = chain([0.0], repeat(3600.0))
-    monkeypatch.setattr("call_initiation.recorder.perf_counter", lambda: next(leaps))
+    monkeypatch.setattr("call_initiation.recording.recorder.perf_counter", lambda: next(leaps))
     bench.submit(ended=0.0)
     assert bench.recorder.flush(SOON)
     assert 3600.0 == bench.recorder._woken

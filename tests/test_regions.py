@@ -2,8 +2,8 @@
 
 import pytest
 
+from call_initiation.api.regions import REGIONS, api_url, login_url
 from call_initiation.errors import SettingsError
-from call_initiation.regions import REGIONS, api_url, login_url
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from threading import Event
 import httpx
 import pytest
 
-from call_initiation.relay import Origin, Upstream
+from call_initiation.gateway.relay import Origin, Upstream
 from servers import Server, always, answer, head
 
 ACCEPTED = answer(202, b"{}")

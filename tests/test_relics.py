@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from call_initiation.endpoints import CALLS_OF_USER
+from call_initiation.calls.endpoints import CALLS_OF_USER
+from call_initiation.calls.failures import Failure
 from call_initiation.events import (
     AgentAtSend,
     AgentIdSource,
@@ -15,9 +16,8 @@ from call_initiation.events import (
     Refusal,
     TransportFailure,
 )
-from call_initiation.failures import Failure
-from call_initiation.relics import Relic, told
-from call_initiation.slots import SLOT, Call, Ended, alive, begin
+from call_initiation.journal.relics import Relic, told
+from call_initiation.journal.slots import SLOT, Call, Ended, alive, begin
 from samples import BEGUN, SHARED, SPAN, STARTED_AT
 
 AGENT = "9d4b4c1e-0000-4000-8000-000000000001"

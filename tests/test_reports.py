@@ -8,12 +8,18 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from call_initiation.codes import CODES
-from call_initiation.endpoints import CALLS
+from call_initiation.calls.codes import CODES
+from call_initiation.calls.endpoints import CALLS
+from call_initiation.diagnosis.explanation import explain
+from call_initiation.diagnosis.findings import Finding, Remark
 from call_initiation.events import PayloadShape
-from call_initiation.explanation import explain
-from call_initiation.findings import Finding, Remark
-from call_initiation.reports import check_document, check_table, explanation_document, explanation_table, has_errors
+from call_initiation.program.reports import (
+    check_document,
+    check_table,
+    explanation_document,
+    explanation_table,
+    has_errors,
+)
 
 REMARKS = (
     Remark(Finding.QUEUE_PROPERTY, "priority"),

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from call_initiation.codes import CODES
+from call_initiation.calls.codes import CODES
+from call_initiation.calls.responses import parse
 from call_initiation.events import BodyState, Category, Refusal
 from call_initiation.privacy import Mask
-from call_initiation.responses import parse
 
 CONTEXT = "9d4b1c2e-0000-4abc-8def-1234567890ab"
 HEADER = "7c1e0000-1111-4abc-8def-0987654321cd"

@@ -4,8 +4,8 @@ import io
 
 from rich.console import Console
 
-from call_initiation.readiness import standing
-from call_initiation.roster import document, table
+from call_initiation.agents.readiness import standing
+from call_initiation.program.roster import document, table
 
 READY = {
     "id": "9d4b",

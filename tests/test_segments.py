@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from call_initiation.frames import START, framed, frames
-from call_initiation.segments import Part, Record, Segment
+from call_initiation.journal.frames import START, framed, frames
+from call_initiation.journal.segments import Part, Record, Segment
 
 BOTH, SPANS, EVENTS = 3, 1, 2
 RESOURCE = b'{"service.name":"dialer"}'

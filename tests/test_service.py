@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from call_initiation import service
 from call_initiation.errors import ListenError, SettingsError
-from call_initiation.service import Demonstration, demonstration, ended_by_signals, is_over, serving, simulation
-from call_initiation.settings import Address, Settings, load
+from call_initiation.program import service
+from call_initiation.program.service import Demonstration, demonstration, ended_by_signals, is_over, serving, simulation
+from call_initiation.program.settings import Address, Settings, load
 from call_initiation.simulator.org import user_token
 from collector import Collector, attributes
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from call_initiation.errors import SettingsError
-from call_initiation.presets import HOSTS
-from call_initiation.settings import Address, Settings, address, duration, load, size
+from call_initiation.program.settings import Address, Settings, address, duration, load, size
+from call_initiation.telemetry.presets import HOSTS
 
 MISTAKES = Path(__file__).parent / "data" / "settings"
 SECRET = "canary-7f3a91"

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from call_initiation.agents.timeline import BLUR
+from call_initiation.api.notifications import TOPICS_PER_CHANNEL
 from call_initiation.events import Certainty
-from call_initiation.notifications import TOPICS_PER_CHANNEL
-from call_initiation.shard import Shard, race
+from call_initiation.feed.shard import Shard, race
 from call_initiation.simulator.disturbances import Strike
-from call_initiation.timeline import BLUR
 from leaping import run
 from timeless import World, living, refusal
 

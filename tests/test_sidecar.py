@@ -19,11 +19,11 @@ import pytest
 import trustme
 
 from call_initiation import Exporter
-from call_initiation.admission import Rules
 from call_initiation.errors import SettingsError
-from call_initiation.relay import Origin
-from call_initiation.settings import load
-from call_initiation.sidecar import plan, sidecar
+from call_initiation.gateway.admission import Rules
+from call_initiation.gateway.relay import Origin
+from call_initiation.program.settings import load
+from call_initiation.program.sidecar import plan, sidecar
 from gateways import BODY, CALLS, Client, post
 from servers import PATIENCE, Server, always, answer
 

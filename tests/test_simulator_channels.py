@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from call_initiation import users
-from call_initiation.events import AgentState, Presence, StateSource
-from call_initiation.legs import Leg
-from call_initiation.notifications import (
+from call_initiation.agents import users
+from call_initiation.agents.legs import Leg
+from call_initiation.api.notifications import (
     AsyncFailure,
     Heartbeat,
     LegTimes,
@@ -23,6 +22,7 @@ from call_initiation.notifications import (
     calls_topic,
     combined_topic,
 )
+from call_initiation.events import AgentState, Presence, StateSource
 from call_initiation.simulator.disturbances import (
     Disturbances,
 )

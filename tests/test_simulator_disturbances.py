@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from call_initiation import users
-from call_initiation.notifications import (
+from call_initiation.agents import users
+from call_initiation.api.notifications import (
     Heartbeat,
     Ignored,
     NoLongerSubscribed,

@@ -18,7 +18,7 @@ from aiohttp import (
 )
 from aiohttp.test_utils import make_mocked_request
 
-from call_initiation.notifications import (
+from call_initiation.api.notifications import (
     AsyncFailure,
     Heartbeat,
     Ignored,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from call_initiation.skew import ClockSkew, http_date
+from call_initiation.agents.skew import ClockSkew, http_date
 
 
 def test_skew_is_zero_until_something_else_is_certain() -> None:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from call_initiation.endpoints import CALLS_OF_USER
+from call_initiation.calls.endpoints import CALLS_OF_USER
+from call_initiation.calls.failures import Failure
 from call_initiation.events import AgentIdSource, Outcome, SpanIds, TransportFailure
-from call_initiation.failures import Failure
-from call_initiation.slots import (
+from call_initiation.journal.slots import (
     END,
     ENDED,
     FREE,

@@ -10,12 +10,12 @@ from time import time
 import pytest
 
 from call_initiation.events import FeedChange, FeedState, NotificationTaken, Presence, SkewChange
-from call_initiation.feed import Port
-from call_initiation.hearing import FEED, CommonClock, Entry
-from call_initiation.keyspace import Fields, Keyspace
-from call_initiation.recorder import Forgotten, LegLost, Reading, StateUpdate, Suspension, Told
-from call_initiation.speaker import Deposed, Speaker
-from call_initiation.words import meant
+from call_initiation.feed.feed import Port
+from call_initiation.recording.recorder import Forgotten, LegLost, Reading, StateUpdate, Suspension, Told
+from call_initiation.sharing.hearing import FEED, CommonClock, Entry
+from call_initiation.sharing.keyspace import Fields, Keyspace
+from call_initiation.sharing.speaker import Deposed, Speaker
+from call_initiation.sharing.words import meant
 from stores import RedisServer, state
 
 BUSY = state(Presence.BUSY)

@@ -10,16 +10,16 @@ from time import time
 import pytest
 
 from call_initiation import Exporter, SettingsError
+from call_initiation.api.tokens import Credentials
 from call_initiation.events import FeedChange, FeedState, Presence
-from call_initiation.feed import Access, Door, Port
-from call_initiation.follow import Following
-from call_initiation.hearing import Entry
-from call_initiation.keyspace import Keyspace
-from call_initiation.recorder import Forgotten, Reading, Told
+from call_initiation.feed.feed import Access, Door, Port
+from call_initiation.feed.follow import Following
+from call_initiation.recording.recorder import Forgotten, Reading, Told
+from call_initiation.sharing.hearing import Entry
+from call_initiation.sharing.keyspace import Keyspace
+from call_initiation.sharing.store import RHYTHM, Member, Rhythm, _name, shared
 from call_initiation.simulator.org import CALM, CLIENT_ID, CLIENT_SECRET, Organisation, user_token
 from call_initiation.simulator.server import Server, ServerThread
-from call_initiation.store import RHYTHM, Member, Rhythm, _name, shared
-from call_initiation.tokens import Credentials
 from leaping import run
 from stores import RedisServer, state, until
 from timeless import living
@@ -171,7 +171,7 @@ def test_a_leader_that_cannot_renew_its_lease_ends_its_feed(redis: RedisServer) 
 
 def test_a_successor_waits_until_what_was_said_is_past(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it reads then is newer, whatever the clocks say; where nothing was said it begins at once."""
-    monkeypatch.setattr("call_initiation.store.BLUR", 0.5)
+    monkeypatch.setattr("call_initiation.sharing.store.BLUR", 0.5)
 
     async def told() -> None:
         heard: list[Told] = []
@@ -263,7 +263,7 @@ def test_who_is_wanted_is_asked_for_until_something_is_said_of_them(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of each new leader anew; when there are too many to remember, from the beginning."""
-    monkeypatch.setattr("call_initiation.store._WANTED", 2)
+    monkeypatch.setattr("call_initiation.sharing.store._WANTED", 2)
 
     async def told() -> None:
         seen: list[str] = []

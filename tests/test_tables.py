@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from call_initiation.correlation import correlate
 from call_initiation.events import (
     NO_AGENT,
     AgentAtSend,
@@ -18,8 +17,9 @@ from call_initiation.events import (
     Refusal,
     StateLabel,
 )
-from call_initiation.health import FeedHealth
-from call_initiation.tables import cells, failures, feed, outcomes, span
+from call_initiation.pages.correlation import correlate
+from call_initiation.pages.health import FeedHealth
+from call_initiation.pages.tables import cells, failures, feed, outcomes, span
 from markup import Page
 from samples import REFUSED, STARTED_AT, UNANSWERED
 

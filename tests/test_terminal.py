@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from call_initiation import catalogue
-from call_initiation.aggregate import Aggregate, Family, Number, View
 from call_initiation.events import (
     AgentAtSend,
     Attempt,
@@ -21,7 +20,8 @@ from call_initiation.events import (
     Refusal,
     StateLabel,
 )
-from call_initiation.terminal import Scene, clock, line, summary
+from call_initiation.program.terminal import Scene, clock, line, summary
+from call_initiation.recording.aggregate import Aggregate, Family, Number, View
 from samples import ACCEPTED, REFUSED
 
 

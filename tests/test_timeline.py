@@ -6,7 +6,7 @@ from time import perf_counter_ns, time_ns
 
 import pytest
 
-from call_initiation.timeline import BLUR, Timeline, start
+from call_initiation.agents.timeline import BLUR, Timeline, start
 
 NOW = 1_790_000_000.0
 

@@ -16,8 +16,8 @@ from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from call_initiation.api.tokens import Credentials, Token, Tokens, exchange
 from call_initiation.errors import SettingsError, UpstreamError
-from call_initiation.tokens import Credentials, Token, Tokens, exchange
 
 CLIENT_ID = "canary-client-7f3a"
 SECRET = "canary-secret-91bc"
@@ -252,7 +252,7 @@ def test_no_answer_is_an_error_without_a_status() -> None:
 
 def test_an_answer_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The deadline is for the whole exchange: an answer that drips resets httpx's own timeouts for ever."""
-    monkeypatch.setattr("call_initiation.tokens.DEADLINE", 0.05)
+    monkeypatch.setattr("call_initiation.api.tokens.DEADLINE", 0.05)
 
     async def drip(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()

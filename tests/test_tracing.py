@@ -23,8 +23,8 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
 
 from call_initiation import AsyncObservedTransport, Exporter, ObservedTransport
+from call_initiation.calls.tracing import OpenSpan, Tracing
 from call_initiation.events import SpanIds
-from call_initiation.tracing import OpenSpan, Tracing
 from twins import CALLS, PAYLOAD, listening
 
 URL = httpx.URL(f"https://api.example.com{CALLS}?expand=a")

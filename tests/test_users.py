@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from call_initiation import users
+from call_initiation.agents import users
+from call_initiation.agents.users import Part, Update
 from call_initiation.events import AgentState, Presence, RoutingStatus, StateSource
-from call_initiation.users import Part, Update
 
 REST = StateSource.REST
 HALF_PAST_NINE = 1_769_851_800.0

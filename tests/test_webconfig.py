@@ -14,8 +14,8 @@ import trustme
 from prometheus_client import CollectorRegistry
 
 from call_initiation.errors import SettingsError
-from call_initiation.pages import OPEN, Listener
-from call_initiation.webconfig import Passwords, guard
+from call_initiation.pages.pages import OPEN, Listener
+from call_initiation.pages.webconfig import Passwords, guard
 from servers import PATIENCE
 
 HASH = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(4)).decode()

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from call_initiation.agents.timeline import BLUR
+from call_initiation.agents.users import Part, Update
+from call_initiation.api.notifications import AsyncFailure, Heartbeat, Ignored, Notified
 from call_initiation.events import NotificationTaken, StateLabel
-from call_initiation.notifications import AsyncFailure, Heartbeat, Ignored, Notified
-from call_initiation.recorder import Forgotten, LegLost, Reading, StateUpdate, Suspension
-from call_initiation.timeline import BLUR
-from call_initiation.users import Part, Update
-from call_initiation.witness import AT_ONCE, Lost, Trouble
+from call_initiation.feed.witness import AT_ONCE, Lost, Trouble
+from call_initiation.recording.recorder import Forgotten, LegLost, Reading, StateUpdate, Suspension
 from witnessed import HEARD, KNOWN, REST, STALE, UNKNOWN, Bench, T, part, read_whole, shown
 
 
@@ -244,7 +244,7 @@ def test_garbage_is_counted_and_signs_of_life_are_not(bench: Bench) -> None:
 
 def test_a_legs_failure_prevents_repeats(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A conversation's later events repeat it; only so many are remembered."""
-    monkeypatch.setattr("call_initiation.witness._FAILURES", 2)
+    monkeypatch.setattr("call_initiation.feed.witness._FAILURES", 2)
     failures = [AsyncFailure("a", conversation, "error.x") for conversation in ("1", "1", "2", "3", "1")]
     for failure in failures:
         bench.witness.hear(failure, T + 10)

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from call_initiation.agents.legs import Leg
+from call_initiation.agents.users import Part
+from call_initiation.api.notifications import LegTimes
 from call_initiation.events import NotificationTaken, StateLabel
-from call_initiation.legs import Leg
-from call_initiation.notifications import LegTimes
-from call_initiation.recorder import Suspension
-from call_initiation.users import Part
+from call_initiation.recording.recorder import Suspension
 from witnessed import KNOWN, STALE, Bench, T, read_whole, shown
 
 

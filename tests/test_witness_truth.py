@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
+from call_initiation.agents.timeline import Timeline
+from call_initiation.agents.users import as_array, as_object, user_state
+from call_initiation.api.notifications import calls_topic, combined_topic, read
 from call_initiation.events import AgentState, Certainty
 from call_initiation.exporter import Exporter
-from call_initiation.notifications import calls_topic, combined_topic, read
-from call_initiation.recorder import Told
+from call_initiation.feed.witness import Witness
+from call_initiation.recording.recorder import Told
 from call_initiation.simulator.disturbances import Disturbances
 from call_initiation.simulator.exchange import Answer, Request
 from call_initiation.simulator.lines import Item
 from call_initiation.simulator.org import Behaviour, Organisation
-from call_initiation.timeline import Timeline
-from call_initiation.users import as_array, as_object, user_state
-from call_initiation.witness import Witness
 from simulated import NOW, client_token, headers
 
 pytestmark = pytest.mark.untraced

@@ -10,19 +10,19 @@ from typing import Any, Final
 
 import httpx
 
+from call_initiation.agents.timeline import Timeline
+from call_initiation.api.genesys import GenesysApi
+from call_initiation.api.pacing import Budget
+from call_initiation.api.tokens import Credentials, Tokens
 from call_initiation.events import Certainty, Event
 from call_initiation.exporter import Exporter
-from call_initiation.genesys import GenesysApi
-from call_initiation.pacing import Budget
-from call_initiation.recorder import Told
-from call_initiation.shard import Means
+from call_initiation.feed.shard import Means
+from call_initiation.recording.recorder import Told
 from call_initiation.simulator.disturbances import Strike
 from call_initiation.simulator.exchange import Request
 from call_initiation.simulator.lines import Ending, Item, Line
 from call_initiation.simulator.oauth import CLIENT_ID, CLIENT_SECRET
 from call_initiation.simulator.org import CALM, Organisation
-from call_initiation.timeline import Timeline
-from call_initiation.tokens import Credentials, Tokens
 
 START: Final = 1_790_000_000.0
 URL: Final = "https://api.example.com"

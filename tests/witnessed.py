@@ -5,15 +5,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from call_initiation.agents import label
+from call_initiation.agents.agents import label
+from call_initiation.agents.legs import Leg
+from call_initiation.agents.timeline import Timeline
+from call_initiation.agents.users import Part, Update
+from call_initiation.api.notifications import LegTimes, Notified
 from call_initiation.events import AgentState, Certainty, StateLabel, StateSource
 from call_initiation.exporter import Exporter
-from call_initiation.legs import Leg
-from call_initiation.notifications import LegTimes, Notified
-from call_initiation.recorder import Suspension, Told
-from call_initiation.timeline import Timeline
-from call_initiation.users import Part, Update
-from call_initiation.witness import Witness
+from call_initiation.feed.witness import Witness
+from call_initiation.recording.recorder import Suspension, Told
 
 T: Final = 1_790_000_000.0
 REST, HEARD = StateSource.REST, StateSource.NOTIFICATION

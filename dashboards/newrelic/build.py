@@ -15,7 +15,7 @@ from conditions import rendered as condition
 from correlation_board import BOARD
 from widgets import rendered
 
-from call_initiation.presets import EVENT_TYPE, HOSTS, LICENSE_KEY, variables
+from call_initiation.telemetry.presets import EVENT_TYPE, HOSTS, LICENSE_KEY, variables
 
 sys.path.append(str(Path(__file__).parents[2] / "docs"))
 from generated import ROOT, filled, main

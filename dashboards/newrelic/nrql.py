@@ -9,7 +9,7 @@ from typing import Final
 
 from call_initiation.catalogue import ATTEMPTS, ATTRIBUTES, Kind, Metric
 from call_initiation.events import Outcome
-from call_initiation.presets import EVENT_TYPE
+from call_initiation.telemetry.presets import EVENT_TYPE
 
 ALL: Final = "FROM Metric"
 """All metrics that the account has."""

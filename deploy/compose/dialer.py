@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from call_initiation.service import ended_by_signals
+from call_initiation.program.service import ended_by_signals
 from call_initiation.simulator.dialer import Dialer
 from call_initiation.simulator.org import Organisation
 

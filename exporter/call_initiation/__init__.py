@@ -3,7 +3,7 @@
 Start at `Exporter`: make one, hand it your client with `instrument`, and place calls as before.
 """
 
-from call_initiation.client import AsyncObservedTransport, ObservedTransport
+from call_initiation.calls.client import AsyncObservedTransport, ObservedTransport
 from call_initiation.errors import (
     CallInitiationError,
     InstrumentError,

@@ -15,7 +15,7 @@ from call_initiation.errors import CallInitiationError, SettingsError
 def main() -> None:
     """Run the program on `sys.argv`."""
     try:
-        from call_initiation import commands  # noqa: PLC0415 - see above
+        from call_initiation.program import commands  # noqa: PLC0415 - see above
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing == "call_initiation":

@@ -24,13 +24,13 @@ from opentelemetry.sdk.metrics.export import MetricExporter
 from opentelemetry.sdk.trace.export import SpanExporter
 from prometheus_client import CollectorRegistry
 
-from call_initiation import catalogue, client, collector, endpoints, presets, timeline
-from call_initiation.agents import Agents, label
-from call_initiation.aggregate import Aggregate, Labels
-from call_initiation.assessment import Assessor
-from call_initiation.backlog import SMALLEST, Files
+from call_initiation import catalogue
+from call_initiation.agents import timeline
+from call_initiation.agents.agents import Agents, label
+from call_initiation.calls import client, endpoints
+from call_initiation.calls.endpoints import Duplicates
+from call_initiation.calls.observation import Observation, Recording, Streams
 from call_initiation.catalogue import Metric
-from call_initiation.endpoints import Duplicates
 from call_initiation.errors import ListenError, SettingsError
 from call_initiation.events import (
     AgentState,
@@ -47,18 +47,30 @@ from call_initiation.events import (
     SkewChange,
     StateLabel,
 )
-from call_initiation.in_flight import InFlight
-from call_initiation.journal import Journal
-from call_initiation.observation import Observation, Recording, Streams
-from call_initiation.pages import OPEN, Guard, Listener
-from call_initiation.pipelines import Pipelines
+from call_initiation.journal.backlog import SMALLEST, Files
+from call_initiation.journal.in_flight import InFlight
+from call_initiation.journal.journal import Journal
+from call_initiation.pages.pages import OPEN, Guard, Listener
 from call_initiation.privacy import OTHER, KeyedHash, Mask
-from call_initiation.prometheus import SnapshotCollector
-from call_initiation.recent import RecentFailures
-from call_initiation.recorder import Forgotten, LegLost, Reading, Recorder, StateUpdate, Suspension, Takeover, Told
+from call_initiation.recording.aggregate import Aggregate, Labels
+from call_initiation.recording.assessment import Assessor
+from call_initiation.recording.recent import RecentFailures
+from call_initiation.recording.recorder import (
+    Forgotten,
+    LegLost,
+    Reading,
+    Recorder,
+    StateUpdate,
+    Suspension,
+    Takeover,
+    Told,
+)
+from call_initiation.telemetry import collector, presets
+from call_initiation.telemetry.pipelines import Pipelines
+from call_initiation.telemetry.prometheus import SnapshotCollector
 
 if TYPE_CHECKING:
-    from call_initiation.feed import FeedThread, Run
+    from call_initiation.feed.feed import FeedThread, Run
 
 __version__: Final = metadata.version("call-initiation-exporter")
 
@@ -245,7 +257,8 @@ class Exporter:
             SettingsError: An argument can't be used, credentials are missing, aiohttp (or, for a store, redis) isn't
                 installed, or agents are followed already.
         """
-        from call_initiation import feed, follow, sockets  # noqa: PLC0415 - httpx and asyncio, which not every dialer has
+        from call_initiation.api import sockets  # noqa: PLC0415 - httpx and asyncio, which not every dialer has
+        from call_initiation.feed import feed, follow  # noqa: PLC0415 - httpx and asyncio, which not every dialer has
 
         if self._feed is not None:
             raise SettingsError("follow_agents", "a second call", "one call that names all agents")
@@ -468,7 +481,7 @@ class Exporter:
 
 
 def _sharing(url: str) -> "Run":
-    from call_initiation import keyspace, store  # noqa: PLC0415 - as little as the dialer needs
+    from call_initiation.sharing import keyspace, store  # noqa: PLC0415 - as little as the dialer needs
 
     keyspace.require_redis(url)
     return store.shared(url)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from call_initiation import cli
+from call_initiation.agents.readiness import NOBODY
 from call_initiation.events import StateLabel
-from call_initiation.readiness import NOBODY
 from call_initiation.simulator.org import CALM, CLIENT_ID, CLIENT_SECRET, STARTED, Disturbances, Organisation, word
 from call_initiation.simulator.server import Server, ServerThread
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import brotli
 import pytest
 
-from call_initiation.observation import KEPT_BODY
+from call_initiation.calls.observation import KEPT_BODY
 from servers import Cut, Server, always, head
 from twins import CALLS
 

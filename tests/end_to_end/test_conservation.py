@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from call_initiation import Exporter, Ledger
-from call_initiation.endpoints import CALLS, CALLS_OF_USER
+from call_initiation.calls.endpoints import CALLS, CALLS_OF_USER
 from collector import Answer, Collector, Fault, black_hole, free_port
 from servers import Cut, Received, Server, answer
 from twins import TRUST

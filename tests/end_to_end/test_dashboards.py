@@ -32,11 +32,11 @@ from boards import (
     targets,
 )
 from call_initiation import Exporter
+from call_initiation.calls.endpoints import CALLS, CALLS_OF_USER
 from call_initiation.catalogue import AGENTS as AGENTS_NOW
 from call_initiation.catalogue import ATTEMPTS, FEED_RECONNECTS, METRICS, Metric
-from call_initiation.correlation import Correlation, correlate
-from call_initiation.endpoints import CALLS, CALLS_OF_USER
 from call_initiation.events import AgentState, StateLabel
+from call_initiation.pages.correlation import Correlation, correlate
 from call_initiation.simulator.dialer import Dialer, Mistake, PlannedCall
 from call_initiation.simulator.org import (
     CALM,

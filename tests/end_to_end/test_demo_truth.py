@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from call_initiation import service
 from call_initiation.events import StateLabel
-from call_initiation.service import Demonstration, demonstration
-from call_initiation.settings import load
+from call_initiation.program import service
+from call_initiation.program.service import Demonstration, demonstration
+from call_initiation.program.settings import load
 from call_initiation.simulator.org import LedgerEntry, Organisation, OrgChange, Part
 from collector import Collector, attributes
 

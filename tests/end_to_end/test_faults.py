@@ -17,8 +17,8 @@ import anyio
 import pytest
 import trustme
 
+from call_initiation.calls.observation import KEPT_BODY
 from call_initiation.events import Attempt, BodyState, Outcome
-from call_initiation.observation import KEPT_BODY
 from servers import Cut, Received, Server, always, answer, chunk, head
 from twins import CALLS, DOORS, PAYLOAD, Door, Equip, raised, twins
 

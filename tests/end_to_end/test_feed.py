@@ -18,9 +18,9 @@ from call_initiation.events import (
     StateLabel,
     StateSource,
 )
-from call_initiation.follow import Following
+from call_initiation.feed.follow import Following
+from call_initiation.feed.witness import Witness
 from call_initiation.simulator.org import Behaviour, Organisation
-from call_initiation.witness import Witness
 from followed import Followed, following, in_quick_time
 
 AGENTS = 60
@@ -236,7 +236,7 @@ def test_more_agents_than_a_channel_takes_are_shared_out() -> None:
 
 def test_whom_no_channel_reaches_is_read_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such a state holds for the moment of its reading, and is stale in between."""
-    monkeypatch.setattr("call_initiation.notifications.CHANNELS", 1)
+    monkeypatch.setattr("call_initiation.api.notifications.CHANNELS", 1)
 
     async def told() -> None:
         async with following(AGENTS, pace=0.001) as run:

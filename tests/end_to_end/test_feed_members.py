@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from call_initiation.events import StateLabel
-from call_initiation.follow import Following
+from call_initiation.feed.follow import Following
 from call_initiation.simulator.disturbances import Disturbances
 from call_initiation.simulator.org import Organisation
 from call_initiation.simulator.teams import Team
@@ -25,8 +25,8 @@ SOON = 60.0
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at members every few seconds."""
-    monkeypatch.setattr("call_initiation.members.EVERY", 10.0)
-    monkeypatch.setattr("call_initiation.members._SHORTEST_REST", 2.0)
+    monkeypatch.setattr("call_initiation.feed.members.EVERY", 10.0)
+    monkeypatch.setattr("call_initiation.feed.members._SHORTEST_REST", 2.0)
 
 
 def teams(agents: int = AGENTS) -> tuple[Team, Team, Team]:
@@ -149,7 +149,7 @@ def test_a_queue_that_cannot_be_read_keeps_its_members_and_holds_up_no_other() -
 
 def test_members_are_looked_at_again_after_a_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it is until the next look."""
-    monkeypatch.setattr("call_initiation.members.EVERY", 100_000.0)
+    monkeypatch.setattr("call_initiation.feed.members.EVERY", 100_000.0)
 
     async def told() -> None:
         async with followed(queue_ids=(SALES.id,)) as run:
@@ -165,7 +165,7 @@ def test_members_are_looked_at_again_after_a_lost_connection(monkeypatch: pytest
 
 def test_members_whom_no_channel_reaches_come_and_go_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are read in turn, and then no more."""
-    monkeypatch.setattr("call_initiation.notifications.CHANNELS", 1)
+    monkeypatch.setattr("call_initiation.api.notifications.CHANNELS", 1)
 
     async def told() -> None:
         async with followed(queue_ids=(SALES.id,)) as run:

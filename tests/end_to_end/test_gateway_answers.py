@@ -7,8 +7,8 @@ from threading import Event
 import httpx
 import pytest
 
-from call_initiation.admission import Rules
 from call_initiation.events import BodyState, Outcome
+from call_initiation.gateway.admission import Rules
 from gateways import ACCEPTED, BODY, CALLS, Client, ask, call, is_error, post, running
 from servers import Act, Cut, Received, Server, always, answer, chunk, head
 

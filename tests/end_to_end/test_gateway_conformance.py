@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from call_initiation.admission import Rules
+from call_initiation.gateway.admission import Rules
 from gateways import Client, Running, running
 from servers import Received, Server, answer
 

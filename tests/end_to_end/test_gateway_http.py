@@ -14,8 +14,8 @@ from threading import Event
 import psutil
 import pytest
 
-from call_initiation.admission import Rules
-from call_initiation.relay import Origin
+from call_initiation.gateway.admission import Rules
+from call_initiation.gateway.relay import Origin
 from gateways import BODY, CALLS, QUICK, Client, Running, ask, post, running
 from servers import Server, always, answer, head
 

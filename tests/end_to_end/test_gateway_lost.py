@@ -9,8 +9,8 @@ from threading import Event
 
 import pytest
 
-from call_initiation.admission import Host, Rules
 from call_initiation.events import BodyState, Outcome, TransportFailure
+from call_initiation.gateway.admission import Host, Rules
 from gateways import ACCEPTED, BODY, CALLS, Client, ask, call, is_error, post, running
 from servers import Act, Cut, Received, Server, always, answer
 

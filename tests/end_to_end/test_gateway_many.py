@@ -23,8 +23,8 @@ import pytest
 
 from call_initiation import Exporter, Ledger
 from call_initiation.events import Outcome
-from call_initiation.front import Patience
-from call_initiation.relay import Origin
+from call_initiation.gateway.front import Patience
+from call_initiation.gateway.relay import Origin
 from gateways import BODY, CALLS, Client, Running, post, running
 from servers import PATIENCE, Act, Cut, Received, Server, answer, chunk, head
 from twins import faults, listening

@@ -8,8 +8,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client.parser import text_string_to_metric_families
 
 from call_initiation import Ledger
-from call_initiation.aggregate import Aggregate
 from call_initiation.catalogue import INTERNAL_ERRORS, METRICS, Kind
+from call_initiation.recording.aggregate import Aggregate
 from collector import Collector
 from gateways import ACCEPTED, CALLS, Client, ask, call, is_error, post, running
 from servers import PATIENCE, Server, always, answer
@@ -20,14 +20,14 @@ DIALERS, EACH = 4, 50
 SCRAPERS = 2
 
 BUGS = {
-    "call_initiation.observation.time_ns": "observe",
-    "call_initiation.observation._FIRST_ERROR": "observe",
-    "call_initiation.tracing._started": "tracing",
-    "call_initiation.recorder.Recorder.submit": "submit",
-    "call_initiation.assessment._attempt": "assess",
-    "call_initiation.endpoints.agent": "join",
-    "call_initiation.responses.parse": "parse",
-    "call_initiation.aggregate.Aggregate.record": "metrics",
+    "call_initiation.calls.observation.time_ns": "observe",
+    "call_initiation.calls.observation._FIRST_ERROR": "observe",
+    "call_initiation.calls.tracing._started": "tracing",
+    "call_initiation.recording.recorder.Recorder.submit": "submit",
+    "call_initiation.recording.assessment._attempt": "assess",
+    "call_initiation.calls.endpoints.agent": "join",
+    "call_initiation.calls.responses.parse": "parse",
+    "call_initiation.recording.aggregate.Aggregate.record": "metrics",
 }
 """Where the bug is, and the stage that is counted."""
 
@@ -59,7 +59,7 @@ def test_a_fault_of_the_gateways_own_is_answered(monkeypatch: pytest.MonkeyPatch
         raise ZeroDivisionError
 
     with Server(always(ACCEPTED)) as api, running(api) as gateway:
-        monkeypatch.setattr("call_initiation.answers.whole", broken)
+        monkeypatch.setattr("call_initiation.gateway.answers.whole", broken)
         assert is_error(ask(gateway.port, call()), 502, "answer_lost", "ambiguous")
         assert 1 == api.count("1")
 

@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from call_initiation.admission import Rules
-from call_initiation.relay import Origin
+from call_initiation.gateway.admission import Rules
+from call_initiation.gateway.relay import Origin
 from call_initiation.simulator import server as simulator
 from call_initiation.simulator.oauth import CLIENT_ID, CLIENT_SECRET
 from call_initiation.simulator.org import STARTED, Organisation, user_token

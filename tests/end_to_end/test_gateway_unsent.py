@@ -5,7 +5,7 @@ from threading import Event
 import pytest
 
 from call_initiation.events import Outcome, TransportFailure
-from call_initiation.relay import Origin
+from call_initiation.gateway.relay import Origin
 from gateways import ACCEPTED, BODY, CALLS, Client, ask, call, certified, closed, is_error, post, running, stalled
 from servers import PATIENCE, Server, always
 

@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from call_initiation import Exporter
-from call_initiation.webconfig import guard
+from call_initiation.pages.webconfig import guard
 from watching import prometheus, until
 
 PASSWORD = "open sesame"

@@ -19,8 +19,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.parser import text_string_to_metric_families
 
 from call_initiation import Exporter, Ledger
+from call_initiation.calls.endpoints import CALLS, CALLS_OF_USER
 from call_initiation.catalogue import INTERNAL_ERRORS
-from call_initiation.endpoints import CALLS, CALLS_OF_USER
 from collector import Answer, Collector, Fault, attributes, black_hole, free_port, running_rotel
 from servers import Received, Server, always, answer
 from twins import TRUST
@@ -404,7 +404,7 @@ def test_on_a_read_only_disk_calls_go_on_and_the_journal_comes_back(
 ) -> None:
     """It is so from the start, and is tried again every second; in this test, at every turn."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url)
-    monkeypatch.setattr("call_initiation.journal.AGAIN", 0.0)
+    monkeypatch.setattr("call_initiation.journal.journal.AGAIN", 0.0)
     _remount(disk, "ro")
     with dialing(disk / "journal") as (exporter, place):
         place(3)

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from call_initiation import Exporter, Ledger
-from call_initiation.endpoints import CALLS, CALLS_OF_USER
+from call_initiation.calls.endpoints import CALLS, CALLS_OF_USER
 from collector import Answer, Collector, Fault, Rotel, attributes
 from servers import Received, Script, Server, answer
 

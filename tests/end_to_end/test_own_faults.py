@@ -28,38 +28,38 @@ def fail(*_: Any, **__: Any) -> Any:
 
 
 STAGES = {
-    "call_initiation.endpoints.match": ("observe", 0),
-    "call_initiation.observation.time_ns": ("observe", 0),
-    "call_initiation.observation._FIRST_ERROR": ("observe", 1),
-    "call_initiation.observation.failure_of": ("observe", 1),
-    "call_initiation.tracing._started": ("tracing", 1),
-    "call_initiation.tracing.OpenSpan.close": ("tracing", 1),
-    "call_initiation.recorder.Recorder.submit": ("submit", 0),
-    "call_initiation.assessment._attempt": ("assess", 0),
-    "call_initiation.endpoints.payload": ("payload", 1),
-    "call_initiation.assessment._mask": ("mask", 1),
-    "call_initiation.endpoints.told": ("join", 1),
-    "call_initiation.endpoints.agent": ("join", 1),
-    "call_initiation.agents.Agents.as_of": ("join", 1),
-    "call_initiation.assessment.label": ("join", 1),
-    "call_initiation.responses.parse": ("parse", 1),
-    "call_initiation.decoding.decode": ("parse", 1),
-    "call_initiation.endpoints.Duplicates.seen": ("duplicates", 1),
+    "call_initiation.calls.endpoints.match": ("observe", 0),
+    "call_initiation.calls.observation.time_ns": ("observe", 0),
+    "call_initiation.calls.observation._FIRST_ERROR": ("observe", 1),
+    "call_initiation.calls.observation.failure_of": ("observe", 1),
+    "call_initiation.calls.tracing._started": ("tracing", 1),
+    "call_initiation.calls.tracing.OpenSpan.close": ("tracing", 1),
+    "call_initiation.recording.recorder.Recorder.submit": ("submit", 0),
+    "call_initiation.recording.assessment._attempt": ("assess", 0),
+    "call_initiation.calls.endpoints.payload": ("payload", 1),
+    "call_initiation.recording.assessment._mask": ("mask", 1),
+    "call_initiation.calls.endpoints.told": ("join", 1),
+    "call_initiation.calls.endpoints.agent": ("join", 1),
+    "call_initiation.agents.agents.Agents.as_of": ("join", 1),
+    "call_initiation.recording.assessment.label": ("join", 1),
+    "call_initiation.calls.responses.parse": ("parse", 1),
+    "call_initiation.calls.decoding.decode": ("parse", 1),
+    "call_initiation.calls.endpoints.Duplicates.seen": ("duplicates", 1),
     "call_initiation.privacy.KeyedHash.digest": ("duplicates", 1),
-    "call_initiation.diagnosis.examine": ("diagnose", 1),
-    "call_initiation.aggregate.Aggregate.record": ("metrics", 1),
-    "call_initiation.otlp.span_of": ("spans", 1),
-    "call_initiation.otlp.record_of": ("events", 1),
-    "call_initiation.agents.Agents.current": ("tidy", 1),
+    "call_initiation.diagnosis.diagnosis.examine": ("diagnose", 1),
+    "call_initiation.recording.aggregate.Aggregate.record": ("metrics", 1),
+    "call_initiation.telemetry.otlp.span_of": ("spans", 1),
+    "call_initiation.telemetry.otlp.record_of": ("events", 1),
+    "call_initiation.agents.agents.Agents.current": ("tidy", 1),
 }
 """Where the bug is; the stage that is counted; how many of the calls are recorded all the same."""
 
-FAILS_ONLY = {"call_initiation.observation.failure_of"}
+FAILS_ONLY = {"call_initiation.calls.observation.failure_of"}
 """What is used for calls without an answer only."""
 
 ANSWERS_ONLY = {
-    "call_initiation.observation._FIRST_ERROR", "call_initiation.responses.parse",
-    "call_initiation.decoding.decode",
+    "call_initiation.calls.observation._FIRST_ERROR", "call_initiation.calls.responses.parse",
+    "call_initiation.calls.decoding.decode",
 }  # fmt: skip
 """What is used for answers only."""
 
@@ -140,7 +140,7 @@ def test_a_bug_in_the_histories(monkeypatch: pytest.MonkeyPatch) -> None:
     exporter, listed = equipped()
     with exporter:
         with monkeypatch.context() as patched:
-            patched.setattr("call_initiation.agents.Agents.apply", fail)
+            patched.setattr("call_initiation.agents.agents.Agents.apply", fail)
             exporter.agent_state("9d4b", presence="BUSY")
             exporter.flush()
         assert 1.0 == counted(exporter, "apply")

@@ -17,10 +17,10 @@ from prometheus_client import CollectorRegistry
 
 import call_initiation
 from call_initiation import catalogue
-from call_initiation.aggregate import Aggregate
 from call_initiation.events import AgentAtSend, FeedChange, FeedState, NotificationTaken, Refusal
-from call_initiation.pages import Listener
-from call_initiation.recent import RecentFailures
+from call_initiation.pages.pages import Listener
+from call_initiation.recording.aggregate import Aggregate
+from call_initiation.recording.recent import RecentFailures
 from samples import REFUSED
 from servers import Received, Server, answer
 

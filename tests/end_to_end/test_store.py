@@ -12,12 +12,12 @@ import pytest
 
 from call_initiation import Exporter
 from call_initiation.events import FeedChange, FeedState, Presence
-from call_initiation.feed import Door, Port
-from call_initiation.keyspace import Keyspace
-from call_initiation.recorder import Reading, StateUpdate, Told
+from call_initiation.feed.feed import Door, Port
+from call_initiation.recording.recorder import Reading, StateUpdate, Told
+from call_initiation.sharing.keyspace import Keyspace
+from call_initiation.sharing.store import Member, Rhythm
 from call_initiation.simulator.org import CALM, CLIENT_ID, CLIENT_SECRET, Organisation, user_token
 from call_initiation.simulator.server import Server, ServerThread
-from call_initiation.store import Member, Rhythm
 from stores import Party, RedisServer, parties, state, until
 
 pytestmark = pytest.mark.untraced

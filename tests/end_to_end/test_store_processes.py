@@ -40,7 +40,8 @@ from itertools import count, cycle
 from threading import Event
 
 import httpx
-from call_initiation import Exporter, store
+from call_initiation import Exporter
+from call_initiation.sharing import store
 from call_initiation.events import Attempt
 
 store.token_hex = lambda _: str(os.getpid())

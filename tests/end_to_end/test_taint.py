@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from call_initiation import AgentState, Exporter
-from call_initiation.endpoints import CALLS, CALLS_OF_USER
+from call_initiation.calls.endpoints import CALLS, CALLS_OF_USER
 from collector import Collector
 from servers import Act, Cut, Received, Server, answer, head
 from twins import TRUST

@@ -16,7 +16,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from call_initiation import Exporter, endpoints
+from call_initiation import Exporter
+from call_initiation.calls import endpoints
 
 SPANS = InMemorySpanExporter()
 

@@ -1,0 +1,1 @@
+"""The sidecar for dialers in any language: requests in, the same requests out through an instrumented client."""

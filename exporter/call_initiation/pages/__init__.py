@@ -1,0 +1,1 @@
+"""What the metrics listener serves to people and to Prometheus, all of it read from one snapshot."""

@@ -1,0 +1,1 @@
+"""The ways out: Prometheus, and OpenTelemetry's exporters and pipelines."""

@@ -1,0 +1,297 @@
+"""OpenTelemetry's own OTLP exporters, chosen by the standard `OTEL_*` variables and made to tell more than they tell.
+
+A signal is exported when an endpoint is set for it, or when `OTEL_<SIGNAL>_EXPORTER` says `otlp`; `none` and
+`OTEL_SDK_DISABLED` turn it off. Nothing is imported before it is needed: gRPC alone is larger than the rest.
+
+The exporters say only whether an export failed. What can be tried again (OTLP specification, "Failures") they try again
+by themselves, for seconds; whether to go on after that is judged here. Over HTTP the collector's last answer tells, and
+also which part of a batch it refused. Elsewhere the time must tell: a failure that comes back at once is one for good.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from importlib import import_module
+from time import monotonic
+from typing import Any, Final, TypeVar
+
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricExporter, MetricExportResult, MetricsData
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.util.re import parse_env_headers
+
+from call_initiation.errors import SettingsError
+from call_initiation.telemetry.delivery import Delivered, Verdict
+
+Batch = TypeVar("Batch")
+Export = Callable[[Batch], Verdict]
+"""Exports a batch."""
+Connect = Callable[[], Export[Batch]]
+"""Makes the exporter, on first use and anew in a forked child; nothing is imported before."""
+
+_AT_ONCE: Final = 0.5
+"""Seconds below which an exporter hasn't tried again: its first pause is 0.8 s or more."""
+
+_TRY_AGAIN: Final = frozenset({429, 502, 503, 504})
+"""Answers after which a batch may be sent again (OTLP specification, "Retryable Response Codes"); no other may."""
+
+_CREDENTIAL_PROVIDER: Final = "CREDENTIAL_PROVIDER"
+"""Part of the variables that name an HTTP session of the operator's own for OpenTelemetry's exporters."""
+
+_WHOLE: Final = re.compile(r"0*[1-9][0-9]{0,8}")
+
+_OTLP: Final = "OTEL_EXPORTER_OTLP_"
+_PROTOCOLS: Final = {"http/protobuf": "http", "grpc": "grpc"}
+_TEMPORALITIES: Final = {
+    "cumulative": AggregationTemporality.CUMULATIVE,
+    "delta": AggregationTemporality.DELTA,
+    "lowmemory": AggregationTemporality.DELTA,
+}
+_HISTOGRAMS: Final = {"explicit_bucket_histogram": False, "base2_exponential_bucket_histogram": True}
+_COMPRESSIONS: Final = {"http": "opentelemetry.exporter.otlp.proto.http", "grpc": "grpc"}
+"""The modules in which the exporters' enumerations of compressions are."""
+
+
+class Signal(StrEnum):
+    """What OTLP carries, as the environment's variables name it."""
+
+    TRACES = "TRACES"
+    LOGS = "LOGS"
+    METRICS = "METRICS"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is kept and how often it is sent.
+
+    Attributes:
+        capacity: Records that may wait.
+        batch: Records that go at once.
+        interval: Seconds between exports of spans and events.
+        metrics_interval: Seconds between exports of metrics.
+    """
+
+    capacity: int
+    batch: int
+    interval: float
+    metrics_interval: float
+
+
+def is_on(signal: Signal, environment: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether a signal is to be exported.
+
+    Raises:
+        SettingsError: `OTEL_<SIGNAL>_EXPORTER` names an exporter that we don't have.
+    """
+    key = f"OTEL_{signal}_EXPORTER"
+    named = environment.get(key, "").strip().lower()
+    if named not in {"", "otlp", "none"}:
+        raise SettingsError(key, repr(named), "otlp or none")
+    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or named == "none":
+        return False
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+    return named == "otlp" or any(environment.get(endpoint) for endpoint in endpoints)
+
+
+def limits(environment: Mapping[str, str] = os.environ) -> Limits:
+    """Return the limits, from the batch processors' standard variables.
+
+    Raises:
+        SettingsError: A variable holds no number above 0, or a fraction where things are counted.
+    """
+    return Limits(
+        capacity=_whole(environment, "OTEL_BSP_MAX_QUEUE_SIZE", 10_000),
+        batch=_whole(environment, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 128),
+        interval=_number(environment, "OTEL_BSP_SCHEDULE_DELAY", 1_000) / 1e3,
+        metrics_interval=_number(environment, "OTEL_METRIC_EXPORT_INTERVAL", 60_000) / 1e3,
+    )
+
+
+def temporality(environment: Mapping[str, str] = os.environ) -> AggregationTemporality:
+    """Return the metrics' temporality.
+
+    Raises:
+        SettingsError: The variable holds another word.
+    """
+    key = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
+    named = environment.get(key, "").strip().lower() or "cumulative"
+    if named not in _TEMPORALITIES:
+        raise SettingsError(key, repr(named), "cumulative, delta or lowmemory")
+    return _TEMPORALITIES[named]
+
+
+def is_exponential(environment: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether histograms are to be base-2 exponential ones, and not ours with bounds of their own.
+
+    Raises:
+        SettingsError: The variable holds another word.
+    """
+    key = f"{_OTLP}METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
+    named = environment.get(key, "").strip().lower() or "explicit_bucket_histogram"
+    if named not in _HISTOGRAMS:
+        raise SettingsError(key, repr(named), " or ".join(_HISTOGRAMS))
+    return _HISTOGRAMS[named]
+
+
+def protocol(signal: Signal, environment: Mapping[str, str] = os.environ) -> str:
+    """Return `http` or `grpc`.
+
+    Raises:
+        SettingsError: The variable names a protocol that we don't have.
+    """
+    keys = (f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    key = next((key for key in keys if environment.get(key)), keys[1])
+    named = environment.get(key, "").strip().lower() or "http/protobuf"
+    if named not in _PROTOCOLS:
+        raise SettingsError(key, repr(named), "http/protobuf or grpc")
+    return _PROTOCOLS[named]
+
+
+def spans(
+    exporter: SpanExporter | None, environment: Mapping[str, str] = os.environ
+) -> Connect[Sequence[ReadableSpan]] | None:
+    """Return what makes the function that exports spans: by `exporter`, else by OTLP; None where they are off.
+
+    Raises:
+        SettingsError: A standard variable can't be used.
+    """
+    place = ("trace_exporter", "OTLPSpanExporter")
+    return _connect(Signal.TRACES, exporter, SpanExportResult.SUCCESS, place, environment)
+
+
+def events(
+    exporter: LogRecordExporter | None, environment: Mapping[str, str] = os.environ
+) -> Connect[Sequence[ReadableLogRecord]] | None:
+    """Return what makes the function that exports log records; otherwise as `spans`."""
+    place = ("_log_exporter", "OTLPLogExporter")
+    return _connect(Signal.LOGS, exporter, LogRecordExportResult.SUCCESS, place, environment)
+
+
+def metrics(
+    exporter: MetricExporter | None, environment: Mapping[str, str] = os.environ
+) -> Connect[MetricsData] | None:
+    """Return what makes the function that exports metrics; otherwise as `spans`."""
+    place = ("metric_exporter", "OTLPMetricExporter")
+    return _connect(Signal.METRICS, exporter, MetricExportResult.SUCCESS, place, environment)
+
+
+def _connect(
+    signal: Signal, exporter: Any, success: object, place: tuple[str, str], environment: Mapping[str, str]
+) -> Connect[Any] | None:
+    if exporter is not None:
+        return lambda: judged(exporter.export, success)
+    if not is_on(signal, environment):
+        return None
+    spoken = protocol(signal, environment)
+    module, name = f"opentelemetry.exporter.otlp.proto.{spoken}.{place[0]}", place[1]
+    is_ours = spoken == "http" and not any(_CREDENTIAL_PROVIDER in key for key in environment)
+
+    def connected() -> Export[Any]:
+        make = partial(getattr(import_module(module), name), **_told(signal, spoken, environment))
+        return answered(make) if is_ours else judged(make().export, success)
+
+    return connected
+
+
+def _told(signal: Signal, spoken: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return what an exporter must be told of an environment, for by itself it reads `os.environ` alone.
+
+    A signal with an endpoint of its own is told nothing: it goes to somebody else, whom a preset's key doesn't concern.
+    """
+    told: dict[str, Any] = {}
+    if environment.get(f"{_OTLP}{signal}_ENDPOINT"):
+        return told
+    if endpoint := _unread(signal, "ENDPOINT", environment):
+        told["endpoint"] = endpoint if spoken == "grpc" else f"{endpoint}/v1/{signal.lower()}"
+    if headers := _unread(signal, "HEADERS", environment):
+        told["headers"] = parse_env_headers(headers)
+    if compression := _unread(signal, "COMPRESSION", environment):
+        told["compression"] = import_module(_COMPRESSIONS[spoken]).Compression[compression.title()]
+    return told
+
+
+def _unread(signal: Signal, what: str, environment: Mapping[str, str]) -> str:
+    """Return a variable's value where no exporter would find it, or one for this signal, in `os.environ`."""
+    is_read = os.environ.get(f"{_OTLP}{signal}_{what}") or os.environ.get(f"{_OTLP}{what}")
+    return "" if is_read else environment.get(f"{_OTLP}{what}", "")
+
+
+def judged(export: Callable[[Any], object], success: object) -> Export[Any]:
+    """Return `export`, made to tell a failure for now from one for good by the time that it took."""
+
+    def exported(batch: Any) -> Verdict:
+        began = monotonic()
+        if export(batch) is success:
+            return Verdict(Delivered.YES)
+        return Verdict(Delivered.NEVER if monotonic() - began < _AT_ONCE else Delivered.NOT_NOW)
+
+    return exported
+
+
+def answered(make: Callable[..., Any]) -> Export[Any]:
+    """Return the export of an exporter over HTTP, made to tell what the collector's last answer says.
+
+    Args:
+        make: Makes the exporter; takes a `session` of requests.
+    """
+    session = import_module("requests").Session()
+    send, last = session.send, Verdict(Delivered.NEVER)
+
+    def sent(request: Any, **options: Any) -> Any:
+        nonlocal last
+        last = Verdict(Delivered.NOT_NOW)  # it stays so if no answer comes
+        response = send(request, **options)
+        last = _verdict(response.status_code, response.content)
+        return response
+
+    session.send = sent
+    export = make(session=session).export
+
+    def exported(batch: Any) -> Verdict:
+        nonlocal last
+        last = Verdict(Delivered.NEVER)  # it stays so if nothing could be sent: the batch itself is at fault
+        export(batch)
+        return last
+
+    return exported
+
+
+def _verdict(status: int, content: bytes) -> Verdict:
+    if status // 100 == 2:  # noqa: PLR2004 - every 2xx
+        return Verdict(Delivered.YES, _refused(content))
+    return Verdict(Delivered.NOT_NOW if status in _TRY_AGAIN else Delivered.NEVER)
+
+
+def _refused(content: bytes) -> int:
+    """Return how many records an answer says were refused; on the wire, the three signals' answers are alike."""
+    protocol_buffers = import_module("google.protobuf.message")
+    answers = import_module("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
+    try:
+        return int(answers.ExportTraceServiceResponse.FromString(content).partial_success.rejected_spans)
+    except protocol_buffers.DecodeError:  # some collectors answer in words
+        return 0
+
+
+def _whole(environment: Mapping[str, str], key: str, default: int) -> int:
+    text = environment.get(key, "").strip()
+    if text and not _WHOLE.fullmatch(text):
+        raise SettingsError(key, repr(text), "a whole number above 0")
+    return int(text or default)
+
+
+def _number(environment: Mapping[str, str], key: str, default: float) -> float:
+    text = environment.get(key, "").strip()
+    if not text:
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise SettingsError(key, repr(text), "a number above 0")
+    return number
