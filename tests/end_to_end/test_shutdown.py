@@ -85,6 +85,7 @@ def ended(process: subprocess.Popen[str], sent: signal.Signals | None) -> tuple[
         process.send_signal(sent)
     out, said = process.communicate(timeout=SOON)
     took = monotonic() - began
+    assert out, (process.returncode, said)
     books = {stage: Ledger(**ledger) for stage, ledger in json.loads(out).items()}
     for stage, ledger in books.items():
         assert ledger.recorded == ledger.exported + ledger.pending + sum(ledger.dropped.values()), stage
