@@ -83,9 +83,12 @@ def ended(process: subprocess.Popen[str], sent: signal.Signals | None) -> tuple[
     began = monotonic()
     if sent is not None:
         process.send_signal(sent)
-    out, said = process.communicate(timeout=SOON)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    # Not `communicate`, which would miss what the reading of a line has taken from the pipe besides that line.
+    out, said = process.stdout.read(), process.stderr.read()
+    process.wait(SOON)
     took = monotonic() - began
-    assert out, (process.returncode, said)
     books = {stage: Ledger(**ledger) for stage, ledger in json.loads(out).items()}
     for stage, ledger in books.items():
         assert ledger.recorded == ledger.exported + ledger.pending + sum(ledger.dropped.values()), stage
