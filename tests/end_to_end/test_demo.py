@@ -52,7 +52,10 @@ def line_with(process: subprocess.Popen[str], word: str) -> str:
 
 def ended(process: subprocess.Popen[str], began: float) -> tuple[int, str, str]:
     """Return status, output and errors after the end; how long that took is said on stderr."""
-    out, err = process.communicate(timeout=HANGS_AFTER)
+    assert process.stderr is not None
+    # Not `communicate`, which would miss what the reading of a line has taken from the pipe besides that line.
+    out, err = process.stdout.read() if process.stdout else "", process.stderr.read()
+    process.wait(HANGS_AFTER)
     took = monotonic() - began
     sys.stderr.write(f"ended within {took:.2f} s\n")
     return process.returncode, out, err
