@@ -6,6 +6,7 @@ Where the time matters, the test itself is the recorder's thread: it says what t
 import logging
 from collections.abc import Callable, Iterable
 from itertools import chain, repeat
+from threading import current_thread
 from time import perf_counter
 
 import pytest
@@ -67,6 +68,13 @@ def test_a_gap_between_two_turns_is_an_outage(monkeypatch: pytest.MonkeyPatch) -
     assert bench.recorder.flush(SOON)
     assert 3600.0 == bench.recorder._woken
     bench.recorder.close(SOON)
+
+
+def test_of_two_who_start_it_at_once_the_second_finds_it_started() -> None:
+    """Both have seen no thread; whoever comes second to the lock sees the other's."""
+    bench = Bench().by_hand()
+    bench.recorder._start()
+    assert current_thread() is bench.recorder._thread
 
 
 def test_updates_are_applied_before_calls_are_recorded() -> None:
