@@ -230,6 +230,10 @@ class AgentState:
         object.__setattr__(self, "presence", Presence.spelled(self.presence))
         object.__setattr__(self, "routing_status", RoutingStatus.spelled(self.routing_status))
 
+    def __hash__(self) -> int:
+        """Return a hash of what differs most, for every call asks twice for what is kept of a state."""
+        return hash((self.presence, self.routing_status, self.since))
+
 
 UNKNOWN_STATE = AgentState(source=StateSource.NONE, certainty=Certainty.UNKNOWN)
 """What is said of an agent of whom nothing is known."""
@@ -347,7 +351,7 @@ class Attempt:
     @property
     def error_code(self) -> str:
         """The most specific code: `none` when accepted, `unparsed` when there was none to read."""
-        if not self.is_failure:
+        if self.outcome is _ACCEPTED:
             return "none"
         return self.refusal.codes[0] if self.refusal and self.refusal.codes else "unparsed"
 
@@ -360,7 +364,7 @@ class Attempt:
     @property
     def category(self) -> Category | None:
         """Whose concern the failure is; None when accepted."""
-        if not self.is_failure:
+        if self.outcome is _ACCEPTED:
             return None
         if self.refusal is not None:
             return self.refusal.category
