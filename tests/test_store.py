@@ -25,6 +25,8 @@ from stores import RedisServer, state, until
 from timeless import living
 
 QUICK = Rhythm(lease=0.5, pulse=0.05, silence=0.3)
+PATIENT = Rhythm(lease=20.0, pulse=0.05, silence=20.0)
+"""In which a busy machine deposes nobody."""
 
 
 @pytest.fixture
@@ -201,9 +203,9 @@ def test_a_newcomer_learns_of_more_agents_than_one_answer_holds(redis: RedisServ
                 port.tell(Reading(agent, ((port.now() - 1.0, state(Presence.BUSY)),), port.now(), lasts=True))
             await well(port, door)
 
-        leader = Process(redis.url, feed)
+        leader = Process(redis.url, feed, PATIENT)
         await until(lambda: leader.is_up)
-        newcomer = Process(redis.url, well)
+        newcomer = Process(redis.url, well, PATIENT)
         await until(lambda: newcomer.is_up)
         assert set(ids) == {one.agent_id for one in newcomer.told if isinstance(one, Reading)}
         await newcomer.leave()
