@@ -23,7 +23,7 @@ from call_initiation.exporter import Exporter
 from call_initiation.feed.feed import Door, Feed
 from call_initiation.feed.follow import Following
 from call_initiation.feed.shard import Means
-from call_initiation.recording.recorder import Told
+from call_initiation.recording.updates import Told
 from call_initiation.simulator.org import (
     CLIENT_ID,
     CLIENT_SECRET,

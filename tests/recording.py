@@ -13,7 +13,8 @@ from call_initiation.calls.endpoints import match
 from call_initiation.calls.observation import Observation
 from call_initiation.calls.tracing import Tracing
 from call_initiation.events import AgentState, Attempt, Event, LateChange, Ledger, Sink
-from call_initiation.recording.recorder import Recorder, StateUpdate
+from call_initiation.recording.recorder import Recorder
+from call_initiation.recording.updates import StateUpdate
 from samples import ACCEPTED
 
 SETTLE: Final = 2.0

@@ -30,7 +30,7 @@ from call_initiation.events import (
 )
 from call_initiation.exporter import Exporter
 from call_initiation.feed.feed import Door, Port
-from call_initiation.recording.recorder import Reading, StateUpdate, Told
+from call_initiation.recording.updates import Reading, StateUpdate, Told
 from call_initiation.sharing.keyspace import Keyspace
 from call_initiation.sharing.store import Member, Rhythm
 from collector import free_port

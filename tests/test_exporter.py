@@ -27,10 +27,8 @@ import call_initiation
 from call_initiation import Exporter, InstrumentError, Ledger, SettingsError
 from call_initiation.calls.endpoints import CALLS, CALLS_OF_USER
 from call_initiation.catalogue import INTERNAL_ERRORS
-from call_initiation.events import AgentState, Presence, StateChange, StateLabel, StateSource
 from call_initiation.feed.feed import Access, FeedThread, Port
 from call_initiation.feed.follow import Following
-from call_initiation.recording.recorder import Reading
 from exporting import AGENT, PAYLOAD, REFUSAL, SOON, dialer, lawful, samples
 
 
@@ -158,16 +156,6 @@ def test_a_change_that_comes_too_late_is_counted() -> None:
         exporter.agent_state(AGENT, presence="AWAY", since=exporter.now() - 30)
         assert exporter.flush(SOON)
         assert {(): 1} == samples(exporter, "call_initiation_state_joins_late_total")
-
-
-def test_a_reading_that_shows_what_is_known_already_is_no_change() -> None:
-    """It is vouched for anew, and nothing is told."""
-    reading = Reading(AGENT, ((99.0, AgentState(presence=Presence.BUSY, source=StateSource.REST)),), 100.0, lasts=True)
-    with Exporter() as exporter:
-        (change,) = exporter._apply(reading)
-        assert isinstance(change, StateChange)
-        assert (StateLabel.UNKNOWN, StateLabel.BUSY) == (change.before, change.after)
-        assert [] == list(exporter._apply(reading))
 
 
 def test_the_books_are_on_metrics() -> None:

@@ -14,7 +14,7 @@ import pytest
 from call_initiation.events import Certainty
 from call_initiation.feed.feed import Door, Feed
 from call_initiation.feed.follow import Following
-from call_initiation.recording.recorder import Forgotten, Told
+from call_initiation.recording.updates import Forgotten, Told
 from call_initiation.simulator.disturbances import Strike
 from call_initiation.simulator.org import Organisation
 from leaping import run

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from call_initiation.agents.agents import label
 from call_initiation.events import AgentState, Certainty, FeedChange, FeedState, Presence, StateLabel, StateSource
 from call_initiation.exporter import Exporter
-from call_initiation.recording.recorder import Forgotten, Reading, StateUpdate, Suspension, Told
+from call_initiation.recording.updates import Forgotten, Reading, StateUpdate, Suspension, Told
 from call_initiation.sharing.hearing import FEED, CommonClock, Entry, Hearing, Trouble, summary
 from call_initiation.sharing.words import Garbled, Shared, Summaries, worded
 

@@ -16,17 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from call_initiation.calls.observation import Observation
 from call_initiation.events import Attempt, Event, LateChange, Ledger
-from call_initiation.recording.recorder import (
-    GROWN_SLICE,
-    LONG_SLICE,
-    NAP,
-    PATIENCE,
-    REST,
-    SLICE,
-    StateUpdate,
-    Suspension,
-    slice_and_rest,
-)
+from call_initiation.recording.recorder import GROWN_SLICE, LONG_SLICE, NAP, PATIENCE, REST, SLICE, slice_and_rest
+from call_initiation.recording.updates import StateUpdate, Suspension
 from recording import SETTLE, SOON, UPDATE, Bench, broken, half_broken
 from samples import ACCEPTED
 

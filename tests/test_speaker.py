@@ -11,7 +11,7 @@ import pytest
 
 from call_initiation.events import FeedChange, FeedState, NotificationTaken, Presence, SkewChange
 from call_initiation.feed.feed import Port
-from call_initiation.recording.recorder import Forgotten, LegLost, Reading, StateUpdate, Suspension, Told
+from call_initiation.recording.updates import Forgotten, LegLost, Reading, StateUpdate, Suspension, Told
 from call_initiation.sharing.hearing import FEED, CommonClock, Entry
 from call_initiation.sharing.keyspace import Fields, Keyspace
 from call_initiation.sharing.speaker import Deposed, Speaker

@@ -14,7 +14,7 @@ from call_initiation.api.tokens import Credentials
 from call_initiation.events import FeedChange, FeedState, Presence
 from call_initiation.feed.feed import Access, Door, Port
 from call_initiation.feed.follow import Following
-from call_initiation.recording.recorder import Forgotten, Reading, Told
+from call_initiation.recording.updates import Forgotten, Reading, Told
 from call_initiation.sharing.hearing import Entry
 from call_initiation.sharing.keyspace import Keyspace
 from call_initiation.sharing.store import RHYTHM, Member, Rhythm, _name, shared

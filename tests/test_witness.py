@@ -9,7 +9,7 @@ from call_initiation.agents.users import Part, Update
 from call_initiation.api.notifications import AsyncFailure, Heartbeat, Ignored, Notified
 from call_initiation.events import NotificationTaken, StateLabel
 from call_initiation.feed.witness import AT_ONCE, Lost, Trouble
-from call_initiation.recording.recorder import Forgotten, LegLost, Reading, StateUpdate, Suspension
+from call_initiation.recording.updates import Forgotten, LegLost, Reading, StateUpdate, Suspension
 from witnessed import HEARD, KNOWN, REST, STALE, UNKNOWN, Bench, T, part, read_whole, shown
 
 

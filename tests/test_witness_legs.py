@@ -8,7 +8,7 @@ from call_initiation.agents.legs import Leg
 from call_initiation.agents.users import Part
 from call_initiation.api.notifications import LegTimes
 from call_initiation.events import NotificationTaken, StateLabel
-from call_initiation.recording.recorder import Suspension
+from call_initiation.recording.updates import Suspension
 from witnessed import KNOWN, STALE, Bench, T, read_whole, shown
 
 

@@ -19,7 +19,7 @@ from call_initiation.api.notifications import calls_topic, combined_topic, read
 from call_initiation.events import AgentState, Certainty
 from call_initiation.exporter import Exporter
 from call_initiation.feed.witness import Witness
-from call_initiation.recording.recorder import Told
+from call_initiation.recording.updates import Told
 from call_initiation.simulator.disturbances import Disturbances
 from call_initiation.simulator.exchange import Answer, Request
 from call_initiation.simulator.lines import Item

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from call_initiation.events import AgentState, FeedChange, FeedState, Presence, RoutingStatus, StateSource
-from call_initiation.recording.recorder import Forgotten, Reading, StateUpdate, Suspension
+from call_initiation.recording.updates import Forgotten, Reading, StateUpdate, Suspension
 from call_initiation.sharing.words import Garbled, Shared, Summaries, meant, read, worded, written
 
 AGENT = "9d4b4c1e-0000-4000-8000-000000000001"

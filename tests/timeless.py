@@ -17,7 +17,7 @@ from call_initiation.api.tokens import Credentials, Tokens
 from call_initiation.events import Certainty, Event
 from call_initiation.exporter import Exporter
 from call_initiation.feed.shard import Means
-from call_initiation.recording.recorder import Told
+from call_initiation.recording.updates import Told
 from call_initiation.simulator.disturbances import Strike
 from call_initiation.simulator.exchange import Request
 from call_initiation.simulator.lines import Ending, Item, Line

@@ -13,7 +13,7 @@ from call_initiation.api.notifications import LegTimes, Notified
 from call_initiation.events import AgentState, Certainty, StateLabel, StateSource
 from call_initiation.exporter import Exporter
 from call_initiation.feed.witness import Witness
-from call_initiation.recording.recorder import Suspension, Told
+from call_initiation.recording.updates import Suspension, Told
 
 T: Final = 1_790_000_000.0
 REST, HEARD = StateSource.REST, StateSource.NOTIFICATION

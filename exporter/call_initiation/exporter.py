@@ -14,7 +14,7 @@ from pathlib import Path
 from secrets import token_bytes
 from time import monotonic, perf_counter_ns, time_ns
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider
@@ -26,7 +26,7 @@ from prometheus_client import CollectorRegistry
 
 from call_initiation import catalogue
 from call_initiation.agents import timeline
-from call_initiation.agents.agents import Agents, label
+from call_initiation.agents.agents import Agents
 from call_initiation.calls import client, endpoints
 from call_initiation.calls.endpoints import Duplicates
 from call_initiation.calls.observation import Observation, Recording, Streams
@@ -36,35 +36,23 @@ from call_initiation.events import (
     AgentState,
     Attempt,
     Event,
-    FeedChange,
-    LateChange,
     Ledger,
-    LegFailure,
-    NotificationTaken,
     Presence,
     RoutingStatus,
     Sink,
-    SkewChange,
     StateLabel,
 )
 from call_initiation.journal.backlog import SMALLEST, Files
 from call_initiation.journal.in_flight import InFlight
 from call_initiation.journal.journal import Journal
 from call_initiation.pages.pages import OPEN, Guard, Listener
-from call_initiation.privacy import OTHER, KeyedHash, Mask
+from call_initiation.privacy import KeyedHash
+from call_initiation.recording import updates
 from call_initiation.recording.aggregate import Aggregate, Labels
 from call_initiation.recording.assessment import Assessor
 from call_initiation.recording.recent import RecentFailures
-from call_initiation.recording.recorder import (
-    Forgotten,
-    LegLost,
-    Reading,
-    Recorder,
-    StateUpdate,
-    Suspension,
-    Takeover,
-    Told,
-)
+from call_initiation.recording.recorder import Recorder, Takeover
+from call_initiation.recording.updates import StateUpdate, Told
 from call_initiation.telemetry import collector, presets
 from call_initiation.telemetry.pipelines import Pipelines
 from call_initiation.telemetry.prometheus import SnapshotCollector
@@ -390,43 +378,9 @@ class Exporter:
             return None
 
     def _apply(self, told: Told | Takeover) -> Iterable[Event]:
-        match told:
-            case StateUpdate():
-                yield from self._change(told.agent_id, told.state, told.at)
-            case Reading():
-                yield from self._read(told)
-            case Suspension():
-                self.agents.suspend(told.since, told.agent_ids)
-            case Forgotten():
-                self.agents.forget(told.agent_id)
-            case LegLost():
-                state, _ = self.agents.as_of(told.agent_id, told.at)
-                code = Mask().code(told.error_code) or OTHER
-                yield LegFailure(agent_id=told.agent_id, error_code=code, label=label(state))
-            case FeedChange() | NotificationTaken() | SkewChange():
-                yield told
-            case Takeover():
-                yield from () if self._journal is None else self._journal.inherited()
-            case _:
-                assert_never(told)
-
-    def _change(self, agent_id: str, state: AgentState, at: float) -> Iterable[Event]:
-        applied = self.agents.apply(agent_id, state, at=at)
-        if applied.change is not None:
-            yield applied.change
-        for _ in range(applied.late):
-            yield LateChange(agent_id=agent_id, at=at)
-
-    def _read(self, reading: Reading) -> Iterable[Event]:
-        for at, state in reading.changes:
-            yield from self._change(reading.agent_id, state, at)
-        if reading.confirmed_at is None:
-            return
-        change = self.agents.confirm(reading.agent_id, reading.confirmed_at)
-        if not reading.lasts:
-            self.agents.suspend(reading.confirmed_at, [reading.agent_id])
-        elif change is not None:
-            yield change
+        if isinstance(told, Takeover):
+            return () if self._journal is None else self._journal.inherited()
+        return updates.apply(told, self.agents)
 
     def _tell(self, told: Told) -> bool:
         """Take what the feed tells, until the end: what it says of its own end concerns nobody any more."""

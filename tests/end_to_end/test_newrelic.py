@@ -11,7 +11,7 @@ from call_initiation import Exporter
 from call_initiation.calls.endpoints import CALLS_OF_USER
 from call_initiation.catalogue import METRICS
 from call_initiation.events import Certainty, FeedChange, FeedState, NotificationTaken
-from call_initiation.recording.recorder import LegLost
+from call_initiation.recording.updates import LegLost
 from call_initiation.telemetry.delivery import Delivery
 from collector import Collector, Rotel, attributes
 from nrdb import DERIVED, logql_names, names, queries, traceql_names

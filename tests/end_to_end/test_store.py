@@ -13,7 +13,7 @@ import pytest
 from call_initiation import Exporter
 from call_initiation.events import FeedChange, FeedState, Presence
 from call_initiation.feed.feed import Door, Port
-from call_initiation.recording.recorder import Reading, StateUpdate, Told
+from call_initiation.recording.updates import Reading, StateUpdate, Told
 from call_initiation.sharing.keyspace import Keyspace
 from call_initiation.sharing.store import Member, Rhythm
 from call_initiation.simulator.org import CALM, CLIENT_ID, CLIENT_SECRET, Organisation, user_token

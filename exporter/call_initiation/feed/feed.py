@@ -38,7 +38,7 @@ from call_initiation.feed.members import EVERY, Circle, Team
 from call_initiation.feed.shard import Means, Shard, shown
 from call_initiation.feed.witness import AT_ONCE, Answers, are_all, changes_of, whole_of
 from call_initiation.privacy import KeyedHash
-from call_initiation.recording.recorder import Forgotten, Reading, Suspension, Told
+from call_initiation.recording.updates import Forgotten, Reading, Suspension, Told
 
 _LOOK: Final = 1.0
 """Seconds between looks at which queue's or group's members are to be read."""

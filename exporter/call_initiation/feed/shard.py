@@ -25,7 +25,7 @@ from call_initiation.api.genesys import GenesysApi, NewChannel
 from call_initiation.api.pacing import Backoff
 from call_initiation.errors import UpstreamError
 from call_initiation.feed.witness import Answers, Lost, Trouble, Witness
-from call_initiation.recording.recorder import Told
+from call_initiation.recording.updates import Told
 
 TICK: Final = 10.0
 """Seconds between looks at a connection; `channel` asks for 15 at most."""

@@ -31,7 +31,7 @@ from call_initiation.agents.timeline import BLUR, Timeline
 from call_initiation.agents.users import Part, Update
 from call_initiation.api.notifications import AsyncFailure, Ignored, LegTimes, Notification, Notified
 from call_initiation.events import AgentState, NotificationTaken, StateSource
-from call_initiation.recording.recorder import Forgotten, LegLost, Reading, StateUpdate, Suspension, Told
+from call_initiation.recording.updates import Forgotten, LegLost, Reading, StateUpdate, Suspension, Told
 
 AT_ONCE: Final = 50
 """How many agents one read shows."""

@@ -21,7 +21,8 @@ from time import perf_counter, sleep
 from typing import Final
 
 from call_initiation.calls.observation import Observation
-from call_initiation.events import AgentState, Attempt, Event, FeedChange, Ledger, NotificationTaken, Sink, SkewChange
+from call_initiation.events import Attempt, Event, Ledger, Sink
+from call_initiation.recording.updates import Suspension, Told
 
 TICK: Final = 0.1
 """Seconds between looks at the queue."""
@@ -66,72 +67,6 @@ PATIENCE: Final = 30.0
 _MAX_FAULTS: Final = 1_000
 
 _logger = logging.getLogger("call_initiation")
-
-
-@dataclass(frozen=True, slots=True)
-class StateUpdate:
-    """What someone told us of an agent.
-
-    Attributes:
-        agent_id: The agent's user id.
-        state: The parts that were told; None parts weren't.
-        at: When it took effect, on the recorder's timeline.
-    """
-
-    agent_id: str
-    state: AgentState
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What a read of an agent showed; one message, so that no part of it can be lost alone.
-
-    Attributes:
-        agent_id: The agent's user id.
-        changes: When each part took effect, and the part.
-        confirmed_at: From when on all parts are vouched for; None where a part is missing.
-        lasts: Whether changes after it are heard of; else it is vouched for at that moment only.
-    """
-
-    agent_id: str
-    changes: tuple[tuple[float, AgentState], ...]
-    confirmed_at: float | None
-    lasts: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Suspension:
-    """Changes of some agents after `since` may have been missed; None means all agents."""
-
-    since: float
-    agent_ids: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Forgotten:
-    """An agent is no more: a deleted user is unknown."""
-
-    agent_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class LegLost:
-    """An agent's own leg of an accepted call failed.
-
-    Attributes:
-        agent_id: The agent's user id.
-        error_code: The API's code, as it came.
-        at: When we heard of it, on the recorder's timeline.
-    """
-
-    agent_id: str
-    error_code: str
-    at: float
-
-
-Told = StateUpdate | Reading | Suspension | Forgotten | LegLost | FeedChange | NotificationTaken | SkewChange
-"""All that the recorder's thread can be told besides calls. Closed: match on it, and end in `assert_never`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from math import inf, nextafter
 from typing import Final
 
 from call_initiation.events import FeedChange, FeedState
-from call_initiation.recording.recorder import Forgotten, Reading, StateUpdate, Suspension, Told
+from call_initiation.recording.updates import Forgotten, Reading, StateUpdate, Suspension, Told
 from call_initiation.sharing.words import Garbled, Shared, Word, meant, read, written
 
 DRIFT: Final = 0.25

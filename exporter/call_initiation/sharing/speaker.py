@@ -14,7 +14,7 @@ from typing import Final
 from call_initiation.events import FeedChange, NotificationTaken, SkewChange
 from call_initiation.feed.feed import Port
 from call_initiation.feed.follow import can_be_followed
-from call_initiation.recording.recorder import LegLost, Suspension, Told
+from call_initiation.recording.updates import LegLost, Suspension, Told
 from call_initiation.sharing.hearing import FEED, CommonClock, Entry, summary
 from call_initiation.sharing.keyspace import Fields, Keyspace
 from call_initiation.sharing.words import Shared, Summaries, Word, worded

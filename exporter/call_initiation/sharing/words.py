@@ -18,7 +18,7 @@ from typing import Any, Final, assert_never, cast
 
 from call_initiation import nesting
 from call_initiation.events import AgentState, FeedChange, FeedState, Presence, RoutingStatus, StateSource
-from call_initiation.recording.recorder import Forgotten, Reading, StateUpdate, Suspension
+from call_initiation.recording.updates import Forgotten, Reading, StateUpdate, Suspension
 
 Shared = StateUpdate | Reading | Suspension | Forgotten | FeedChange
 """What all who share a store are told; the rest concerns the one who hears it."""
