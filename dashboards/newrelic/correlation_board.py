@@ -32,6 +32,7 @@ from call_initiation.catalogue import (
     ERROR_CODES,
     FEED_EVENT_LAG,
     FEED_UP,
+    PAYLOAD_FINDINGS,
     RECORDER_DROPPED,
     STATE_JOINS,
     SUSPECTED_DUPLICATES,
@@ -126,7 +127,7 @@ WHERE: Final = Row(
             "In which state are calls refused, and was it so yesterday?",
             "bar",
             f"SELECT {REJECTED_PERCENT} AS 'Rejected' {OF_METRICS} FACET {STATE} LIMIT 20 COMPARE WITH 1 day ago",
-            6,
+            4,
             "PERCENTAGE",
         ),
         Widget(
@@ -134,7 +135,14 @@ WHERE: Final = Row(
             "heatmap",
             f"SELECT histogram({AGENT_STATE_AGE.name}, 1800, 30) {OF_METRICS} "
             f"FACET {label(AGENT_STATE_AGE, 'outcome')}",
-            6,
+            4,
+        ),
+        Widget(
+            "What may be wrong with the requests, and what came of them?",
+            "table",
+            f"SELECT {total(PAYLOAD_FINDINGS)} AS 'Requests' {OF_METRICS} "
+            f"FACET {label(PAYLOAD_FINDINGS, 'finding')}, {label(PAYLOAD_FINDINGS, 'outcome')} LIMIT 100",
+            4,
         ),
     ),
 )
@@ -214,6 +222,7 @@ EACH: Final = Row(
                         "call_initiation.error.code",
                         "call_initiation.error.category",
                         "call_initiation.error.message",
+                        "call_initiation.findings",
                         "call_initiation.agent.id",
                         "call_initiation.agent.state",
                         "call_initiation.agent.presence",

@@ -21,6 +21,7 @@ KEY = "eu01xx0canary0canary0canary0canary0NRAL"
 AGENT = "9d4b4c1e-0000-4000-8000-000000000001"
 OF_AGENT = CALLS_OF_USER.replace("{userId}", AGENT)
 PAYLOAD = {"phoneNumber": "+33199000000"}
+ODD_PAYLOAD = {**PAYLOAD, "phonenumber": "+33199000000"}  # a property that nobody knows
 REFUSAL = {
     "code": "conversation.error.no.user.station",
     "message": "A station is required to place a call.",
@@ -55,7 +56,7 @@ def traffic(client: httpx.Client, exporter: Exporter) -> None:
     for wish in ("accept", "refuse", "refuse"):
         client.post(OF_AGENT, json=PAYLOAD, headers={"X-Request-Id": wish})
     with pytest.raises(httpx.RemoteProtocolError):
-        client.post(OF_AGENT, json=PAYLOAD, headers={"X-Request-Id": "drop"})
+        client.post(OF_AGENT, json=ODD_PAYLOAD, headers={"X-Request-Id": "drop"})
 
 
 def feed(exporter: Exporter) -> None:
