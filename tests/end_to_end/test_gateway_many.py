@@ -32,7 +32,7 @@ from twins import faults, listening
 pytestmark = pytest.mark.untraced
 
 COUNT, AT_ONCE, SEED = 10_000, 32, 20
-DEADLINE, CONNECT = 2.0, {"stalled": 0.2}  # seconds
+DEADLINE, CONNECT = 5.0, {"stalled": 0.2}  # seconds
 LASTING = Patience(idle=3600.0)
 """No gateway closes a connection just when a dialer that seldom calls there takes it up again."""
 
