@@ -107,7 +107,7 @@ class Observation:
         self.stream: Any = request.stream
         self.url: Any = request.url
         headers = request.headers
-        self.headers: Any = type(headers)(headers)  # a third of the time that its `copy` or `raw` take
+        self.headers: Any = type(headers)(headers)  # not `copy`, which decodes them all to learn their encoding
         said = request.extensions.get("call_initiation")
         self.extension: Any = said.copy() if type(said) is dict else said
         self.span = tracing.open(endpoint.template, self.url, recording.fault)
