@@ -4,6 +4,7 @@
 test waits for what it expects to arrive.
 """
 
+import atexit
 import gzip
 import os
 import socket
@@ -226,8 +227,17 @@ def _handler(collector: Collector) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+def refusing_port() -> int:
+    """Return a port that refuses connections, and that nobody else can have until these tests end."""
+    taken = socket.socket()
+    atexit.register(taken.close)
+    taken.bind(("127.0.0.1", 0))  # and doesn't listen
+    port: int = taken.getsockname()[1]
+    return port
+
+
 def free_port() -> int:
-    """Return a port at which nobody listens."""
+    """Return a port to listen at; until somebody does, anybody may."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port

@@ -21,7 +21,7 @@ from call_initiation.recording.aggregate import Aggregate
 from call_initiation.telemetry import collector, otlp
 from call_initiation.telemetry.collector import Limits, Signal
 from call_initiation.telemetry.delivery import Delivered, Verdict
-from collector import PATIENCE, Answer, Collector, Fault, free_port
+from collector import PATIENCE, Answer, Collector, Fault, refusing_port
 from samples import REFUSED
 
 YES, NOT_NOW, NEVER = Verdict(Delivered.YES), Verdict(Delivered.NOT_NOW), Verdict(Delivered.NEVER)
@@ -297,7 +297,7 @@ def test_every_signal_goes_to_its_own_path(sink: Collector, monkeypatch: pytest.
 
 def test_grpc_is_spoken_where_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The exporters for gRPC are made; nobody listens, so an export has to wait."""
-    monkeypatch.setenv(ENDPOINT, f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv(ENDPOINT, f"http://127.0.0.1:{refusing_port()}")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1.5")
     connect = collector.spans(None)
@@ -371,7 +371,7 @@ def test_a_slow_refusal_is_a_refusal(sink: Collector, monkeypatch: pytest.Monkey
 def test_no_answer_means_try_again(fault: str, sink: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where the time is so short that OpenTelemetry's exporter doesn't try again itself."""
     sink.answer = Answer(fault=Fault.BLACK_HOLE)
-    url = sink.url if fault == "black hole" else f"http://127.0.0.1:{free_port()}"
+    url = sink.url if fault == "black hole" else f"http://127.0.0.1:{refusing_port()}"
     assert NOT_NOW == spans_to(monkeypatch, url, timeout="0.2")([span()])
 
 

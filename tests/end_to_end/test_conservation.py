@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from call_initiation import Exporter, Ledger
 from call_initiation.calls.endpoints import CALLS, CALLS_OF_USER
-from collector import Answer, Collector, Fault, black_hole, free_port
+from collector import Answer, Collector, Fault, black_hole, refusing_port
 from servers import Cut, Received, Server, answer
 from twins import TRUST
 
@@ -144,7 +144,7 @@ def test_a_collector_that_cannot_be_reached(fault: str, protocol: str, monkeypat
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "30")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
     with black_hole() as hole:
-        port = hole if fault == "black hole" else free_port()
+        port = hole if fault == "black hole" else refusing_port()
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
         with dialing(settle=0.0) as (exporter, client, server):
             place(client, 10)
@@ -239,7 +239,7 @@ def test_calls_that_end_in_every_way(sink: Collector, monkeypatch: pytest.Monkey
                     exporter.instrument(fresh).post(CALLS, json=PAYLOAD, headers={"X-Request-Id": way})
                 placed += 1
         with pytest.raises(httpx.ConnectError):
-            client.post(f"http://127.0.0.1:{free_port()}{CALLS}", json=PAYLOAD)
+            client.post(f"http://127.0.0.1:{refusing_port()}{CALLS}", json=PAYLOAD)
         placed += 1
         asyncio.run(_abandon(exporter, server))
         placed += 1

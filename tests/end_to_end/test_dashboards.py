@@ -49,7 +49,7 @@ from call_initiation.simulator.org import (
 )
 from call_initiation.simulator.server import Server as OrganisationServer
 from call_initiation.simulator.server import ServerThread
-from collector import Answer, Collector, free_port
+from collector import Answer, Collector, free_port, refusing_port
 from collector import attributes as plain
 from servers import Cut, Received, Server, answer
 from watching import Prometheus, alertmanager, paged, prometheus, quickened, until
@@ -170,7 +170,7 @@ def _environment(sink: Collector) -> Iterator[None]:
 def _leave(journal: Path) -> None:
     """Leave a refused call in a journal, as a dialer does that ends while its collector is away."""
     with pytest.MonkeyPatch.context() as patch, Server(lambda _: [answer(400)]) as server:
-        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{refusing_port()}")
         with Exporter(settle=0.0, journal=journal) as exporter:
             _call(exporter, server.url, "nobody")
 

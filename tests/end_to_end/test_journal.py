@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from call_initiation import Exporter, Ledger
 from call_initiation.calls.endpoints import CALLS, CALLS_OF_USER
 from call_initiation.catalogue import INTERNAL_ERRORS
-from collector import Answer, Collector, Fault, attributes, black_hole, free_port, running_rotel
+from collector import Answer, Collector, Fault, attributes, black_hole, free_port, refusing_port, running_rotel
 from servers import Received, Server, always, answer
 from twins import TRUST
 
@@ -273,7 +273,7 @@ def test_a_killed_process_tells_of_its_calls_by_the_next(
 ) -> None:
     """By a real collector: its failures as they were, and the one under way as ambiguous; nothing is sent again."""
     folder, calls, over = tmp_path / "journal", 5, Event()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{refusing_port()}")
 
     def script(received: Received) -> list[Any]:
         return [over] if "hung" in received.target else [REFUSAL]
@@ -327,7 +327,7 @@ def test_parent_and_child_have_journals_of_their_own(
 ) -> None:
     """The parent is killed and the child lives: what the parent left is taken over, and the child's is left alone."""
     folder, calls = tmp_path / "journal", 4
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{refusing_port()}")
     with Server(always(REFUSAL)) as server, process(server, folder, calls, "fork") as running:
         spoken = dict([said(running), said(running)])
         assert Ledger(recorded=calls, pending=calls) == spoken["parent"]["events"] == spoken["child"]["events"]

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from call_initiation import Ledger
-from collector import Collector, black_hole, free_port
+from collector import Collector, black_hole, refusing_port
 from servers import Server, always, answer
 
 CALLS = 20
@@ -115,7 +115,7 @@ def test_a_deaf_collector_holds_no_process_up(
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
     with black_hole() as hole, Server(always(REFUSAL)) as server, ExitStack() as stack:
         dialers = {}
-        for protocol, port in (("http/protobuf", hole), ("grpc", hole), ("http/protobuf", free_port())):
+        for protocol, port in (("http/protobuf", hole), ("grpc", hole), ("http/protobuf", refusing_port())):
             monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
             monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
             name = f"{protocol}, {'black hole' if port == hole else 'refused'}"
