@@ -351,7 +351,7 @@ class Attempt:
     @property
     def error_code(self) -> str:
         """The most specific code: `none` when accepted, `unparsed` when there was none to read."""
-        if self.outcome is _ACCEPTED:
+        if not self.is_failure:
             return "none"
         return self.refusal.codes[0] if self.refusal and self.refusal.codes else "unparsed"
 
@@ -364,7 +364,7 @@ class Attempt:
     @property
     def category(self) -> Category | None:
         """Whose concern the failure is; None when accepted."""
-        if self.outcome is _ACCEPTED:
+        if not self.is_failure:
             return None
         if self.refusal is not None:
             return self.refusal.category

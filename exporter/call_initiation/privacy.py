@@ -202,16 +202,6 @@ def _parts(number: str, width: int) -> Iterator[str]:
             yield part
 
 
-@lru_cache(maxsize=4)  # a dialer calls with a token or two, which its client has in memory anyway
-def _ready(secrets: tuple[str, ...]) -> tuple[str, int, bool]:
-    """Return the words of secrets on lines, the length of a part that tells one, and whether a UUID may hold one."""
-    words = " ".join(map(_reading, secrets)).split()
-    known = [word for word in words if len(word) >= _SHORTEST_SECRET and word.lower() not in _SCHEMES]
-    lines = "\n".join(known)
-    width = min(_SECRET_PART, *map(len, known)) if known else _SECRET_PART
-    return lines, width, b"0" * width in lines.encode("ascii", "replace").translate(_AS_IN_UUIDS)
-
-
 class Mask:
     """What must not leave with the texts of one call: the secrets and numbers of its request, and all that looks alike.
 
@@ -223,7 +213,12 @@ class Mask:
     __slots__ = ("_numbers", "_pieces", "_secrets", "_shares_with_uuids", "_width")
 
     def __init__(self, secrets: Iterable[str] = (), numbers: Iterable[str] = ()) -> None:
-        self._secrets, self._width, self._shares_with_uuids = _ready(tuple(secrets))
+        words = " ".join(map(_reading, secrets)).split()
+        known = [word for word in words if len(word) >= _SHORTEST_SECRET and word.lower() not in _SCHEMES]
+        self._secrets = "\n".join(known)
+        self._width = min(_SECRET_PART, *map(len, known)) if known else _SECRET_PART
+        shape = self._secrets.encode("ascii", "replace").translate(_AS_IN_UUIDS)
+        self._shares_with_uuids = b"0" * self._width in shape
         self._numbers = [number for number in map(digits, numbers) if len(number) >= _SHORTEST_NUMBER]
         self._pieces = [piece for number in self._numbers for piece in _pieces(number, _NUMBER_LENGTH)]
 

@@ -211,7 +211,7 @@ class Observation:
 
     @property
     def ended(self) -> float:
-        """When it was handed over, in seconds by `time.perf_counter`."""
+        """The moment `ended_ns` in seconds, as `time.perf_counter` has it."""
         return self.ended_ns / 1e9
 
     def content(self) -> bytes | None:
