@@ -12,7 +12,7 @@ from call_initiation.calls.client import doors
 from call_initiation.calls.endpoints import match
 from call_initiation.calls.observation import Observation
 from call_initiation.calls.tracing import Tracing
-from call_initiation.events import AgentState, Attempt, Event, LateChange, Ledger, Sink
+from call_initiation.events import AgentState, Attempt, BodyState, Event, LateChange, Ledger, Sink
 from call_initiation.recording.recorder import Recorder
 from call_initiation.recording.updates import StateUpdate
 from samples import ACCEPTED
@@ -86,6 +86,7 @@ class Bench:
         request = httpx.Request("POST", "https://api.example.com/api/v2/conversations/calls")
         observation = Observation(endpoint, request, doors("httpx").sync, Tracing(), self.recorder)
         observation.ended_ns, observation.status_code, observation.is_open = int(ended * 1e9), status, not is_read
+        observation.body = BodyState.WHOLE if is_read else BodyState.UNREAD
         observation.kept = bytearray() if status >= 400 else None
         return observation
 

@@ -107,24 +107,27 @@ def through(stream: Any, *, is_async: bool) -> list[Any]:
     pieces=st.lists(st.binary(max_size=40_000), max_size=6), is_async=st.booleans(), status=st.sampled_from([202, 400])
 )
 def test_whatever_passes_passes_unchanged(pieces: list[bytes], is_async: bool, status: int) -> None:  # noqa: FBT001 - hypothesis's
-    """The reader gets the very pieces; what is kept is an error's beginning, and never more than the cap."""
+    """The reader gets the very pieces; what is kept is an error's beginning, and never more than the cap and one."""
     observation, stream, kept = answered(Pieces(*pieces), status, is_async=is_async)
     assert (BodyState.UNREAD, True) == (observation.body, observation.is_open)
     got = through(stream, is_async=is_async)
     whole = b"".join(pieces)
     assert all(a is b for a, b in zip(pieces, got, strict=True))
-    assert (whole[:KEPT_BODY] if status == 400 else None) == observation.kept
-    assert len(whole) == observation.size
-    assert (BodyState.OVERSIZED if len(whole) > KEPT_BODY else BodyState.WHOLE) == observation.body
-    assert (False, []) == (observation.is_open, kept.faults)
+    is_kept = status == 400
+    assert (whole[: KEPT_BODY + 1] if is_kept else None) == observation.kept
+    assert (BodyState.OVERSIZED if is_kept and len(whole) > KEPT_BODY else BodyState.WHOLE) == observation.body
+    assert [] == kept.faults
 
 
 def test_the_cap() -> None:
-    """Of an error's body, 64 KiB are kept."""
-    observation, stream, _ = answered(Pieces(b"x" * 65_535, b"yz"))
+    """Of an error's body, 64 KiB are kept, and one byte more where there is one."""
+    observation, stream, _ = answered(Pieces(b"x" * 65_535, b"yzz"))
     through(stream, is_async=False)
     kept = bytes(observation.kept or b"")
-    assert (65_536, b"xy", BodyState.OVERSIZED) == (len(kept), kept[-2:], observation.body)
+    assert (65_537, b"yz", BodyState.OVERSIZED) == (len(kept), kept[-2:], observation.body)
+    observation, stream, _ = answered(Pieces(b"x" * 65_535, b"y"))
+    through(stream, is_async=False)
+    assert (65_536, BodyState.WHOLE) == (len(observation.kept or b""), observation.body)
 
 
 def test_a_piece_that_its_sender_changes_later_was_kept_as_it_was() -> None:

@@ -91,7 +91,7 @@ class BodyState(StrEnum):
     TRUNCATED = "truncated"
     """It broke off before its end: the caller got an exception."""
     OVERSIZED = "oversized"
-    """Longer than we keep; the caller got all of it."""
+    """An error's, longer than we read; the caller got all of it."""
 
 
 class PayloadShape(StrEnum):

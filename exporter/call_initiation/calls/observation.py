@@ -16,8 +16,9 @@ from call_initiation.calls.tracing import OpenSpan, Tracing
 from call_initiation.events import BodyState, Outcome, TransportFailure
 
 KEPT_BODY: Final = 65_536
-"""How many wire bytes of an error's body are kept."""
+"""How many wire bytes of an error's body are read; one more is kept, to know that there was more."""
 
+_MOST_KEPT: Final = KEPT_BODY + 1
 _UNREAD: Final = BodyState.UNREAD
 _WHOLE: Final = BodyState.WHOLE
 _OVERSIZED: Final = BodyState.OVERSIZED
@@ -76,10 +77,9 @@ class Observation:
         ended_ns: When the answer's headers or the failure came, by the same clock.
         status_code: The answer's status.
         response_headers: The answer's headers, httpx's object.
-        kept: What is kept of an error's body.
-        size: How many bytes of the answer's body have passed.
+        kept: What is kept of an error's body, at most `KEPT_BODY` bytes and one.
         body: How far the answer's body came; None without an answer.
-        is_open: Whether more of it may follow.
+        is_open: Whether its stream is neither closed nor broken off.
         is_decoded: What was kept is content; else it is what came over the wire, still encoded.
         failure: Why there is no answer.
         span: Its place in a trace.
@@ -90,7 +90,6 @@ class Observation:
     status_code: int | None = None
     response_headers: Any = None
     kept: bytearray | None = None
-    size = 0
     body: BodyState | None = None
     is_open = False
     is_decoded = False
@@ -151,17 +150,16 @@ class Observation:
     def passed(self, chunk: bytes) -> None:
         """Note a part of the answer's body."""
         try:
-            room = KEPT_BODY - self.size
-            self.size += len(chunk)
-            if self.kept is not None and room > 0:
-                self.kept += chunk[:room]
+            kept = self.kept
+            if kept is not None:
+                kept += chunk[: _MOST_KEPT - len(kept)]
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
             self._recording.fault("observe")
 
     def read(self) -> None:
         """Note that the answer's body was read to its end."""
-        self.body = _OVERSIZED if self.size > KEPT_BODY else _WHOLE
-        self.is_open = False
+        kept = self.kept
+        self.body = _OVERSIZED if kept is not None and len(kept) > KEPT_BODY else _WHOLE
         if self.span is not None and self.span.adopted is not None:
             self._describe(self.span)
 

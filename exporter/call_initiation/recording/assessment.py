@@ -16,7 +16,7 @@ from typing import Final
 from call_initiation.agents.agents import Agents, label
 from call_initiation.calls import decoding, endpoints, responses
 from call_initiation.calls.endpoints import Duplicates, Payload
-from call_initiation.calls.observation import Observation
+from call_initiation.calls.observation import KEPT_BODY, Observation
 from call_initiation.diagnosis import diagnosis
 from call_initiation.events import (
     NO_AGENT,
@@ -261,4 +261,4 @@ def _answer(observation: Observation, *, is_encoded: bool) -> bytes | None:
     if not observation.kept:
         return None
     encoding = observation.response_headers["content-encoding"] if is_encoded and not observation.is_decoded else ""
-    return decoding.decode(bytes(observation.kept), encoding)
+    return decoding.decode(bytes(observation.kept[:KEPT_BODY]), encoding)

@@ -21,7 +21,7 @@ from time import perf_counter, sleep
 from typing import Final
 
 from call_initiation.calls.observation import Observation
-from call_initiation.events import Attempt, Event, Ledger, Sink
+from call_initiation.events import Attempt, BodyState, Event, Ledger, Sink
 from call_initiation.recording.updates import Suspension, Told
 
 TICK: Final = 0.1
@@ -374,4 +374,5 @@ class _Pause:
 
 
 def _is_being_read(observation: Observation, now: float) -> bool:
-    return observation.kept is not None and observation.is_open and now - observation.ended < PATIENCE
+    is_unread = observation.kept is not None and observation.body is BodyState.UNREAD
+    return is_unread and observation.is_open and now - observation.ended < PATIENCE
