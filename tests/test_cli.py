@@ -262,7 +262,7 @@ def test_health_of_something_else(run: Run, answer: bytes, complaint: str) -> No
 def test_health_of_an_exporter_that_asks_for_a_password(run: Run) -> None:
     """Status 0: it runs, and a health check needs to know no more."""
     asking = Guard(admits=lambda authorization: authorization == "the password")
-    listener = Listener(CollectorRegistry(), Aggregate().snapshot, list, "127.0.0.1", 0, guard=asking)
+    listener = Listener(CollectorRegistry(), Aggregate().snapshot, list, "127.0.0.1", 0, guard=lambda: asking)
     with closing(listener):
         assert (0, "", "") == run("health", "--url", listener.url)
 

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from call_initiation.errors import SettingsError
 from call_initiation.pages.pages import OPEN, Listener
-from call_initiation.pages.webconfig import Passwords, guard
+from call_initiation.pages.webconfig import Passwords, WebConfig, guard
 from servers import PATIENCE
 
 HASH = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(4)).decode()
@@ -65,12 +65,12 @@ def scraping(url: str, ca: trustme.CA, certificate: trustme.LeafCert | None = No
 
 def test_without_a_file_it_stands_open() -> None:
     """As the defaults have it: loopback, plain, no password."""
-    assert OPEN == guard(None)
+    assert OPEN == guard(None)()
 
 
 def test_an_empty_file_asks_for_nothing(write: Callable[[str], Path]) -> None:
     """As Prometheus's exporters take it."""
-    assert OPEN == guard(write(""))
+    assert OPEN == guard(write(""))()
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready", "/nowhere"])
@@ -140,6 +140,55 @@ def test_scrapers_may_have_to_show_certificates(
                 except httpx.TransportError:
                     found[name] = None
     assert {"none": without, "own": with_one, "another's": None} == found
+
+
+def replace(file: Path, text: str) -> None:
+    """Put another file in a file's place, in one step, as mounted secrets are changed."""
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    new.replace(file)
+
+
+def test_certificates_and_passwords_change_while_it_runs(write: Callable[[str], Path], ca: trustme.CA) -> None:
+    """Who trusts the new authority alone, and knows the new password, is let in from the change on, and nobody else."""
+    path, later = write(f"{TLS}}}\n{USERS}"), trustme.CA()
+    new = later.issue_cert("localhost")
+    changed = bcrypt.hashpw(b"open barley", bcrypt.gensalt(4)).decode()
+    with listening(path) as url:
+        with scraping(url, ca) as client:
+            assert 200 == client.get("/metrics", auth=("scraper", "open sesame")).status_code
+        replace(path.parent / "metrics.key", new.private_key_pem.bytes().decode())
+        replace(path.parent / "metrics.crt", new.cert_chain_pems[0].bytes().decode())
+        replace(path, path.read_text().replace(HASH, changed))
+        with scraping(url, later) as client:
+            found = [client.get("/metrics", auth=("scraper", f"open {word}")) for word in ("sesame", "barley")]
+        assert [401, 200] == [answer.status_code for answer in found]
+        with scraping(url, ca) as client, pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            client.get("/metrics")
+
+
+def test_what_cannot_be_used_changes_nothing_and_is_told_once(
+    write: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Half of a change may be there before its other half: what stood stands, until all of it can be used."""
+    caplog.set_level("INFO")
+    path = write(f"{TLS}}}")
+    config, key = WebConfig(path), (path.parent / "metrics.key").read_text()
+    before = config()
+    assert before is config()
+    (path.parent / "metrics.key").unlink()
+    assert [before] * 3 == [config() for _ in range(3)]
+    replace(path.parent / "metrics.key", key)
+    after = config()
+    assert before.tls is not after.tls is not None
+    assert after is config()
+    assert [
+        (
+            f"the listener's guard stays as it was: tls_server_config.cert_file in {path}: "
+            f"found {path.parent}/metrics.crt (No such file or directory), expected {PEM}"
+        ),
+        f"the listener's guard was read again from {path}",
+    ] == caplog.messages
 
 
 PEM = "PEM files that belong together"

@@ -8,7 +8,7 @@ import atexit
 import logging
 import os
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
 from secrets import token_bytes
@@ -45,7 +45,7 @@ from call_initiation.events import (
 from call_initiation.journal.backlog import SMALLEST, Files
 from call_initiation.journal.in_flight import InFlight
 from call_initiation.journal.journal import Journal
-from call_initiation.pages.pages import OPEN, Guard, Listener
+from call_initiation.pages.pages import Guard, Listener, stand_open
 from call_initiation.privacy import KeyedHash
 from call_initiation.recording import updates
 from call_initiation.recording.aggregate import Aggregate, Labels
@@ -260,7 +260,7 @@ class Exporter:
         self._attend(self._feed)
         self._feed.start()
 
-    def listener(self, address: str, port: int, guard: Guard = OPEN) -> Listener:
+    def listener(self, address: str, port: int, guard: Callable[[], Guard] = stand_open) -> Listener:
         """Serve `/metrics` and the page there, besides what `prometheus_port` asked for; the caller closes it.
 
         Raises:

@@ -54,6 +54,11 @@ OPEN: Final = Guard()
 """For loopback: plain HTTP, without a password."""
 
 
+def stand_open() -> Guard:
+    """Let in whoever comes."""
+    return OPEN
+
+
 class Listener:
     """Listens for scrapers and browsers, on a thread of its own.
 
@@ -63,7 +68,7 @@ class Listener:
         failures: The last failures, which it shows too, the newest first.
         address: The address to listen on.
         port: The port; 0 takes any free one.
-        guard: Who may read.
+        guard: Says who may read; asked for each client anew.
         patience: Seconds after which a client is cut.
 
     Raises:
@@ -78,17 +83,17 @@ class Listener:
         address: str,
         port: int,
         *,
-        guard: Guard = OPEN,
+        guard: Callable[[], Guard] = stand_open,
         patience: float = _PATIENCE,
     ) -> None:
         self.is_ready = True
         host = f"[{address}]" if ":" in address else address
         try:
-            self._server = _Server((address, port), guard.tls, patience)
+            self._server = _Server((address, port), guard, patience)
         except OSError as error:
             raise ListenError(f"{host}:{port}", error.strerror or str(error)) from error
         self._server.set_app(_guarded(application(registry, snapshot, failures, lambda: self.is_ready), guard))
-        self.url = f"http{'s' if guard.tls else ''}://{host}:{self._server.server_port}"
+        self.url = f"http{'s' if guard().tls else ''}://{host}:{self._server.server_port}"
         Thread(target=self._server.serve_forever, args=(_LOOK,), name="call-initiation-listener", daemon=True).start()
 
     def close(self) -> None:
@@ -141,14 +146,12 @@ def application(
     return respond
 
 
-def _guarded(inner: WSGIApplication, guard: Guard) -> WSGIApplication:
+def _guarded(inner: WSGIApplication, guard: Callable[[], Guard]) -> WSGIApplication:
     """Return an application that asks for a password before anything else, as Prometheus's own do."""
-    admits = guard.admits
-    if admits is None:
-        return inner
 
     def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if admits(environ.get("HTTP_AUTHORIZATION", "")):
+        admits = guard().admits
+        if admits is None or admits(environ.get("HTTP_AUTHORIZATION", "")):
             return inner(environ, start_response)
         start_response("401 Unauthorized", [*_NOBODY.headers, *_SAFETY, ("Content-Length", str(len(_NOBODY.content)))])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [_NOBODY.content]
@@ -192,8 +195,8 @@ class _Server(ThreadingMixIn, WSGIServer):
     allow_reuse_address = True
     request_queue_size = 64  # those beyond the few are hung up on, and don't wait for seconds to connect
 
-    def __init__(self, address: tuple[str, int], tls: ssl.SSLContext | None, patience: float) -> None:
-        self._tls = tls
+    def __init__(self, address: tuple[str, int], guard: Callable[[], Guard], patience: float) -> None:
+        self._guard = guard
         self._patience = patience
         self._deadlines: dict[Any, float] = {}
         self.address_family = AF_INET6 if ":" in address[0] else AF_INET
@@ -202,8 +205,8 @@ class _Server(ThreadingMixIn, WSGIServer):
     def get_request(self) -> tuple[Any, Any]:
         """Take a client; hands are shaken when its own thread first reads, so that nobody waits for it."""
         client, address = super().get_request()
-        if self._tls is not None:
-            client = self._tls.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
+        if (tls := self._guard().tls) is not None:
+            client = tls.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
         return client, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
