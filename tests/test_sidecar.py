@@ -156,6 +156,38 @@ def test_dialers_may_be_asked_for_certificates(tmp_path: Path) -> None:
         assert 1 == len(api.received)
 
 
+def test_certificates_change_while_it_runs(tmp_path: Path) -> None:
+    """From the change on, who is of the new authority is let in, and nobody else; no call waits for a new start."""
+    own, authority = tmp_path / "own.pem", tmp_path / "authority.pem"
+
+    def issue() -> ssl.SSLContext:
+        """Let another authority vouch for both sides; return how one of its dialers speaks TLS."""
+        ca = trustme.CA()
+        ca.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(own))
+        ca.cert_pem.write_to_path(str(authority))
+        dialer = ssl.create_default_context(cafile=authority)
+        ca.issue_cert("dialer.test").configure_cert(dialer)
+        return dialer
+
+    async def run(api: Server) -> list[int]:
+        before = issue()
+        flags = {
+            "upstream": api.url,
+            "metrics_listen": "127.0.0.1:0",
+            "listen": "127.0.0.1:0",
+            "tls_cert": own,
+            "client_ca": authority,
+        }
+        async with sidecar(load(flags=flags), Exporter(settle=0)) as running:
+            port = urlsplit(running.url).port or 0
+            first = await asyncio.to_thread(_status, port, before)
+            after = issue()
+            return [first, *[await asyncio.to_thread(_status, port, context) for context in (before, after)]]
+
+    with Server(always(answer(202))) as api:
+        assert [202, 0, 202] == asyncio.run(run(api))
+
+
 def _status(port: int, context: ssl.SSLContext, path: str = CALLS) -> int:
     """Place a call over TLS; return its status, or 0 where the gateway hangs up."""
     with closing(HTTPSConnection("localhost", port, timeout=PATIENCE, context=context)) as connection:

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from call_initiation.errors import SettingsError
 from call_initiation.pages.pages import OPEN, Listener
-from call_initiation.pages.webconfig import Passwords, WebConfig, guard
+from call_initiation.pages.webconfig import Passwords, guard
 from servers import PATIENCE
 
 HASH = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(4)).decode()
@@ -165,30 +165,6 @@ def test_certificates_and_passwords_change_while_it_runs(write: Callable[[str], 
         assert [401, 200] == [answer.status_code for answer in found]
         with scraping(url, ca) as client, pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
             client.get("/metrics")
-
-
-def test_what_cannot_be_used_changes_nothing_and_is_told_once(
-    write: Callable[[str], Path], caplog: pytest.LogCaptureFixture
-) -> None:
-    """Half of a change may be there before its other half: what stood stands, until all of it can be used."""
-    caplog.set_level("INFO")
-    path = write(f"{TLS}}}")
-    config, key = WebConfig(path), (path.parent / "metrics.key").read_text()
-    before = config()
-    assert before is config()
-    (path.parent / "metrics.key").unlink()
-    assert [before] * 3 == [config() for _ in range(3)]
-    replace(path.parent / "metrics.key", key)
-    after = config()
-    assert before.tls is not after.tls is not None
-    assert after is config()
-    assert [
-        (
-            f"the listener's guard stays as it was: tls_server_config.cert_file in {path}: "
-            f"found {path.parent}/metrics.crt (No such file or directory), expected {PEM}"
-        ),
-        f"the listener's guard was read again from {path}",
-    ] == caplog.messages
 
 
 PEM = "PEM files that belong together"

@@ -19,7 +19,6 @@ Source: https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-conf
 
 import base64
 import binascii
-import logging
 import ssl
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -27,7 +26,6 @@ from hashlib import blake2b
 from hmac import compare_digest
 from pathlib import Path
 from secrets import token_bytes
-from threading import Lock
 from typing import Annotated, Final, Literal
 
 import bcrypt
@@ -36,6 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from call_initiation.errors import SettingsError
 from call_initiation.pages.pages import Guard, stand_open
+from call_initiation.watched import Stamps, Watched, stamps
 
 _MOST_BYTES: Final = 72
 """What bcrypt reads of a password."""
@@ -46,8 +45,6 @@ _CLIENTS: Final = {
     "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
 }
-
-_logger = logging.getLogger("call_initiation")
 
 _Path = Annotated[Path, Field(strict=False, description="the path of a PEM file")]
 
@@ -78,70 +75,22 @@ def guard(path: Path | None) -> Callable[[], Guard]:
     Raises:
         SettingsError: The file, or one that it names, can't be used.
     """
-    return stand_open if path is None else WebConfig(path)
+    return stand_open if path is None else Watched(f"the metrics listener's {path}", lambda: _guard(path))
 
 
-_Stamp = tuple[int, int, int] | None
-
-
-class WebConfig:
-    """The guard that a web-config file asks for; read again once it, or a file that it names, has changed.
-
-    Args:
-        path: Where it is.
-
-    Raises:
-        SettingsError: The file, or one that it names, can't be used.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = Lock()
-        self._guard, self._stamps = _guard(path)
-        self._told = ""
-
-    def __call__(self) -> Guard:
-        """Return the guard of the moment."""
-        with self._lock:
-            if any(_stamp(file) != stamp for file, stamp in self._stamps.items()):
-                self._read_again()
-            return self._guard
-
-    def _read_again(self) -> None:
-        """Take over what the files say now; if that can't be used, say so once, and look again next time."""
-        try:
-            self._guard, self._stamps = _guard(self._path)
-        except SettingsError as error:
-            if str(error) != self._told:
-                self._told = str(error)
-                _logger.warning("the listener's guard stays as it was: %s", error)
-        else:
-            self._told = ""
-            _logger.info("the listener's guard was read again from %s", self._path)
-
-
-def _stamp(file: Path) -> _Stamp:
-    """Return what tells a file from what was there before; None where nothing is."""
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _guard(path: Path) -> tuple[Guard, dict[Path, _Stamp]]:
-    """Return the guard, and its files with their stamps of just before they were read."""
-    stamps = {path: _stamp(path)}
+def _guard(path: Path) -> tuple[Guard, Stamps]:
+    """Return the guard, and the stamps of its files."""
+    seen = stamps(path)
     found = _read(path)
     asked = found.tls_server_config
     named = () if asked is None else (asked.cert_file, asked.key_file, asked.client_ca_file)
-    stamps |= {path.parent / file: _stamp(path.parent / file) for file in named if file is not None}
+    seen |= stamps(*(path.parent / file for file in named if file is not None))
     users = {name: hashed.encode() for name, hashed in found.basic_auth_users.items()}
     for name, hashed in users.items():
         with _usable(f"basic_auth_users.{name} in {path}", "a value that is not shown", "a bcrypt hash"):
             bcrypt.checkpw(b"", hashed)
     tls = None if asked is None else _tls(asked, path)
-    return Guard(tls, Passwords(users).are_right if users else None), stamps
+    return Guard(tls, Passwords(users).are_right if users else None), seen
 
 
 class Passwords:

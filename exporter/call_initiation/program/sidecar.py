@@ -25,6 +25,7 @@ from call_initiation.gateway.gateway import Gateway, Plan
 from call_initiation.gateway.relay import Origin
 from call_initiation.pages.webconfig import guard
 from call_initiation.program.settings import Settings
+from call_initiation.watched import Stamps, Watched, stamps
 
 _DRAIN: Final = 25.0
 _FLUSH: Final = 2.0
@@ -131,21 +132,35 @@ def _outer_tls(ca: Path | None) -> ssl.SSLContext:
 
 
 def _inner_tls(settings: Settings) -> ssl.SSLContext | None:
-    """Return how to speak TLS to dialers; None where no certificate is set."""
-    if settings.tls_cert is None:
+    """Return how to speak TLS to dialers, with the files of the moment; None where no certificate is set."""
+    certificate = settings.tls_cert
+    if certificate is None:
         return None
+    watched = Watched("the gateway's TLS", lambda: _read_tls(settings, certificate))
+    context = watched()
+
+    # Asked at every handshake, whether a name was sent or not; what it puts there has its own certificates and CAs.
+    def renew(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = watched()
+
+    context.sni_callback = renew
+    return context
+
+
+def _read_tls(settings: Settings, certificate: Path) -> tuple[ssl.SSLContext, Stamps]:
+    seen = stamps(certificate, settings.tls_key, settings.client_ca)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+        context.load_cert_chain(certificate, settings.tls_key)
     except OSError as error:
-        raise _unusable("tls_cert", settings.tls_cert, error) from error
+        raise _unusable("tls_cert", certificate, error) from error
     if settings.client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
         try:
             context.load_verify_locations(settings.client_ca)
         except OSError as error:
             raise _unusable("client_ca", settings.client_ca, error) from error
-    return context
+    return context, seen
 
 
 def _unusable(key: str, path: Path | None, error: OSError) -> SettingsError:
