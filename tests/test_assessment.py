@@ -12,7 +12,7 @@ import pytest
 from call_initiation.agents.agents import Agents
 from call_initiation.calls.client import ObservedTransport
 from call_initiation.calls.endpoints import CALLS, CALLS_OF_USER, Duplicates, match
-from call_initiation.calls.observation import Observation, Streams
+from call_initiation.calls.observation import Observation, StreamObservation, Streams
 from call_initiation.calls.tracing import Tracing
 from call_initiation.events import (
     NO_AGENT,
@@ -53,7 +53,7 @@ class Watch:
         """Observe every request."""
         endpoint = match(request.method, request.url.raw_path)
         assert endpoint is not None
-        kind = streams.of_bytes if isinstance(request.stream, streams.byte_stream) else streams.of_stream
+        kind = streams.of_bytes if isinstance(request.stream, streams.byte_stream) else StreamObservation
         return kind(endpoint, request, streams, Tracing(), self)
 
     def submit(self, observation: Observation) -> None:

@@ -1,5 +1,7 @@
 """What the doors promise: they are what they wrap, they watch calls alone, and they bring no library in."""
 
+import copy
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +14,8 @@ import pytest
 from opentelemetry.instrumentation.httpx import SyncOpenTelemetryTransport
 
 from call_initiation import AsyncObservedTransport, InstrumentError, ObservedTransport
-from call_initiation.calls.client import Wrapper, library_of
+from call_initiation.calls.client import library_of
+from call_initiation.calls.wrapper import Wrapper
 from call_initiation.events import Outcome
 from servers import Server, always, answer
 from twins import CALLS, DOORS, OTHER, PAYLOAD, Door, listening
@@ -73,6 +76,44 @@ def test_a_wrapped_transport_equals_what_it_wraps() -> None:
         assert "found" == {inner: "found"}[wrapped]
 
 
+def test_what_is_set_on_a_wrapped_transport_is_set_on_what_it_wraps() -> None:
+    """It goes on with the new value; what another instrumentation puts before our handler stays before it."""
+    exporter, listed = listening()
+    inner, request = Inner(), httpx.Request("POST", f"http://example.com{CALLS}")
+    with exporter:
+        wrapped: Any = ObservedTransport(inner, exporter)
+        wrapped.level, wrapped.news = 7, "new"
+        assert (8, 8, "new") == (wrapped.raise_level(), inner.level, inner.news)  # type: ignore[attr-defined]
+        del wrapped.news
+        assert not hasattr(inner, "news")
+        handler, seen = wrapped.handle_request, []
+        wrapped.handle_request = lambda request: seen.append(request) or handler(request)
+        assert 202 == wrapped.handle_request(request).status_code
+        del wrapped.handle_request
+        assert 202 == wrapped.handle_request(request).status_code
+        exporter.flush()
+    assert [request] == seen
+    assert (2, 2) == (len(inner.requests), len(listed.attempts))
+
+
+def test_a_wrapped_transport_is_copied_as_what_it_wraps() -> None:
+    """Copies have a life of their own and are observed as well; a pickled one leaves the exporter behind."""
+    exporter, listed = listening()
+    inner = Inner()
+    with exporter:
+        wrapped: Any = ObservedTransport(inner, exporter)
+        shallow, deep = copy.copy(wrapped), copy.deepcopy(wrapped)
+        assert ([1, 1], 2) == ([shallow.level, deep.level], wrapped.raise_level())
+        assert shallow.requests is inner.requests is not deep.requests
+        pickled = pickle.loads(pickle.dumps(wrapped))  # noqa: S301 - our own
+        for each in (shallow, deep):
+            each.handle_request(httpx.Request("POST", f"http://example.com{CALLS}"))
+        exporter.flush()
+        assert repr(inner) == repr(wrapped)
+    assert 2 == len(listed.attempts)
+    assert (Inner, 2) == (type(pickled), pickled.level)
+
+
 def test_a_context_manager_answers_as_the_inner_one() -> None:
     """An inner transport that swallows an exception swallows it still."""
     exporter, _ = listening()
@@ -101,6 +142,43 @@ def test_every_transport_of_a_client_is_wrapped_once(door: Door) -> None:
         anyio.run(dial)
         exporter.flush()
     assert 1 == len(listed.attempts)
+
+
+class Around(httpx.BaseTransport):
+    """Stands around another transport, as one that tries again does; and may hold itself."""
+
+    def __init__(self, inner: httpx.BaseTransport) -> None:
+        self.me, self.inner = self, inner
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Pass a request on."""
+        return self.inner.handle_request(request)
+
+
+def test_a_transport_around_an_observed_one_is_not_observed_again() -> None:
+    """One that was wrapped by hand, further in, sees each call as it is sent: twice is once."""
+    exporter, listed = listening()
+    inner = Inner()
+    with exporter, httpx.Client(transport=Around(Around(ObservedTransport(inner, exporter)))) as client:
+        exporter.instrument(client).post(f"http://example.com{CALLS}", json=PAYLOAD)
+        exporter.flush()
+    assert (1, 1) == (len(inner.requests), len(listed.attempts))
+
+
+def test_a_transport_around_an_unobserved_one_is_observed() -> None:
+    """Even if it goes round in circles."""
+    exporter, listed = listening()
+    with exporter, httpx.Client(transport=Around(Inner())) as client:
+        exporter.instrument(client).post(f"http://example.com{CALLS}", json=PAYLOAD)
+        exporter.flush()
+    assert 1 == len(listed.attempts)
+
+
+@pytest.mark.parametrize("face", [ObservedTransport, AsyncObservedTransport])
+def test_nobody_derives_from_the_faces(face: type) -> None:
+    """What would be overridden would be lost, for each library has a class of its own: so it is refused at once."""
+    with pytest.raises(TypeError, match="derive from the transport that it wraps"):
+        type("Mine", (face,), {})
 
 
 def test_two_exporters_observe_the_same_client() -> None:
@@ -265,9 +343,10 @@ def test_a_transport_may_promise_to_read_the_stream_at_the_send(promise: bool, o
             raise KeyboardInterrupt(request.method)
 
     exporter, listed = listening()
+    request = httpx.Request("POST", f"http://example.com{CALLS}", json=PAYLOAD)
     with exporter:
         with pytest.raises(KeyboardInterrupt):
-            ObservedTransport(Promising(), exporter).handle_request(httpx.Request("POST", f"http://example.com{CALLS}"))
+            ObservedTransport(Promising(), exporter).handle_request(request)
         exporter.flush()
     assert [outcome] == [attempt.outcome for attempt in listed.attempts]
 

@@ -91,22 +91,26 @@ AFTER = [
 
 @pytest.mark.parametrize(("error", "kind"), BEFORE, ids=lambda value: repr(value)[:40])
 def test_nothing_was_sent(error: BaseException, kind: TransportFailure) -> None:
-    """Failing to connect means not sent, whether or not the transport's stream can be trusted."""
-    assert Failure(Outcome.NOT_SENT, kind) == failure_of(error, is_sent=False)
-    assert Failure(Outcome.NOT_SENT, kind) == failure_of(error, is_sent=None)
+    """Failing to connect means not sent, where the stream tells it or there is no earlier try that it may hide."""
+    for is_one_try in (True, False):
+        assert Failure(Outcome.NOT_SENT, kind) == failure_of(error, is_sent=False, is_one_try=is_one_try)
+    assert Failure(Outcome.NOT_SENT, kind) == failure_of(error, is_sent=None, is_one_try=True)
+    assert Failure(Outcome.AMBIGUOUS, kind) == failure_of(error, is_sent=None, is_one_try=False)
 
 
+@pytest.mark.parametrize("is_one_try", [True, False])
 @pytest.mark.parametrize(("error", "kind"), BEFORE + AFTER, ids=lambda value: repr(value)[:40])
-def test_it_was_sent(error: BaseException, kind: TransportFailure) -> None:
+def test_it_was_sent(error: BaseException, kind: TransportFailure, is_one_try: bool) -> None:  # noqa: FBT001 - a parameter of pytest's
     """Once the body has begun to go out, no exception makes it unsent."""
-    assert Failure(Outcome.AMBIGUOUS, kind) == failure_of(error, is_sent=True)
+    assert Failure(Outcome.AMBIGUOUS, kind) == failure_of(error, is_sent=True, is_one_try=is_one_try)
 
 
+@pytest.mark.parametrize("is_one_try", [True, False])
 @pytest.mark.parametrize(("error", "kind"), AFTER, ids=lambda value: repr(value)[:40])
-def test_in_doubt_it_was_sent(error: BaseException, kind: TransportFailure) -> None:
+def test_in_doubt_it_was_sent(error: BaseException, kind: TransportFailure, is_one_try: bool) -> None:  # noqa: FBT001 - a parameter of pytest's
     """An exception that doesn't speak of connecting leaves it open, even where the body wasn't seen to go."""
-    assert Failure(Outcome.AMBIGUOUS, kind) == failure_of(error, is_sent=False)
-    assert Failure(Outcome.AMBIGUOUS, kind) == failure_of(error, is_sent=None)
+    for is_sent in (False, None):
+        assert Failure(Outcome.AMBIGUOUS, kind) == failure_of(error, is_sent=is_sent, is_one_try=is_one_try)
 
 
 def cancelled_by_trio() -> BaseException:
@@ -132,29 +136,32 @@ def cancelled_by_trio() -> BaseException:
 def test_giving_up(given_up: Callable[[], BaseException]) -> None:
     """Only a call whose body is known not to have gone out is cancelled."""
     kind = TransportFailure.CANCELLED
-    assert Failure(Outcome.CANCELLED, kind) == failure_of(given_up(), is_sent=False)
-    assert Failure(Outcome.AMBIGUOUS, kind) == failure_of(given_up(), is_sent=None)
-    assert Failure(Outcome.AMBIGUOUS, kind) == failure_of(given_up(), is_sent=True)
+    for is_one_try in (True, False):
+        assert Failure(Outcome.CANCELLED, kind) == failure_of(given_up(), is_sent=False, is_one_try=is_one_try)
+        assert Failure(Outcome.AMBIGUOUS, kind) == failure_of(given_up(), is_sent=None, is_one_try=is_one_try)
+        assert Failure(Outcome.AMBIGUOUS, kind) == failure_of(given_up(), is_sent=True, is_one_try=is_one_try)
 
 
 def test_a_chain_that_goes_round_in_circles() -> None:
     """Causes that name each other end the search."""
     first, second = httpx.ConnectError("a"), ValueError("b")
     first.__cause__, second.__cause__ = second, first
-    assert Failure(Outcome.NOT_SENT, TransportFailure.CONNECTION_FAILED) == failure_of(first, is_sent=False)
+    assert Failure(Outcome.NOT_SENT, TransportFailure.CONNECTION_FAILED) == failure_of(
+        first, is_sent=False, is_one_try=True
+    )
 
 
 def test_a_cause_that_is_an_argument() -> None:
     """Errors of httpcore are raised `from None`, and each holds the system's error as its argument."""
     error = caused(httpx.ConnectError("c"), httpcore.ConnectError(ConnectionRefusedError(errno.ECONNREFUSED, "no")))
-    assert TransportFailure.CONNECTION_REFUSED == failure_of(error, is_sent=False).kind
+    assert TransportFailure.CONNECTION_REFUSED == failure_of(error, is_sent=False, is_one_try=True).kind
 
 
 def test_what_the_caller_was_handling_is_no_cause() -> None:
     """A dialer may try again while it handles an earlier failure, which says nothing of the later one."""
     later = httpx.RemoteProtocolError("no answer")
     later.__context__ = ConnectionRefusedError(errno.ECONNREFUSED, "the first try")
-    assert TransportFailure.CONNECTION_CLOSED == failure_of(later, is_sent=True).kind
+    assert TransportFailure.CONNECTION_CLOSED == failure_of(later, is_sent=True, is_one_try=True).kind
 
 
 _ERRORS = st.sampled_from([error for error, _ in BEFORE + AFTER])
@@ -163,6 +170,6 @@ _ERRORS = st.sampled_from([error for error, _ in BEFORE + AFTER])
 @given(error=_ERRORS, is_sent=st.sampled_from([True, None]))
 def test_doubt_never_cancels(error: BaseException, is_sent: bool | None) -> None:  # noqa: FBT001 - hypothesis's
     """Whatever happened, a call that may have been sent is never said to be given up before."""
-    outcome = failure_of(error, is_sent=is_sent).outcome
+    outcome = failure_of(error, is_sent=is_sent, is_one_try=True).outcome
     assert outcome in {Outcome.AMBIGUOUS, Outcome.NOT_SENT}
     assert not (is_sent and outcome is Outcome.NOT_SENT)

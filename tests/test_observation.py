@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from call_initiation.calls.client import doors
 from call_initiation.calls.endpoints import CALLS, Endpoint
 from call_initiation.calls.failures import Failure
-from call_initiation.calls.observation import KEPT_BODY, Observation, Streams
+from call_initiation.calls.observation import KEPT_BODY, Observation, StreamObservation, Streams
 from call_initiation.calls.tracing import OpenSpan, Tracing
 from call_initiation.events import BodyState, Outcome, SpanIds, TransportFailure
 
@@ -52,7 +52,7 @@ def request(**options: Any) -> httpx.Request:
 def observe(kept: Kept, tracing: Any = None, asked: Any = None, made: Streams | None = None) -> Iterator[Observation]:
     """Yield the observation of a call that starts now, and that fails as the block does."""
     asked, made = asked or request(), made or streams()
-    kind = made.of_bytes if isinstance(asked.stream, made.byte_stream) else made.of_stream
+    kind = made.of_bytes if isinstance(asked.stream, made.byte_stream) else StreamObservation
     observation = kind(Endpoint(CALLS), asked, made, tracing or Tracing(), kept)
     try:
         yield observation

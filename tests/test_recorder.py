@@ -294,6 +294,22 @@ def test_work_longer_than_a_slice_gives_way() -> None:
     assert Ledger(recorded=3, exported=3) == bench.attempts()
 
 
+def test_what_is_refused_takes_no_room_for_long() -> None:
+    """After the end nobody looks at the queue any more, and calls may go on for days: they are counted at the door."""
+    bench = Bench().by_hand()
+    bench.recorder.close(0.0)
+    call = bench.call()
+    for _ in range(5_000):
+        bench.recorder.submit(call)
+    assert len(bench.recorder._refused) <= 1_000
+    with bench.recorder._lock:  # whoever has it counts them
+        for _ in range(2_000):
+            bench.recorder.update(UPDATE)
+        assert len(bench.recorder._refused) > 2_000
+    assert Ledger(recorded=5_000, dropped={"closed": 5_000}) == bench.attempts()
+    assert Ledger(recorded=2_000, dropped={"closed": 2_000}) == bench.updates()
+
+
 def test_being_closed_in_the_middle_of_a_turn_is_no_fault() -> None:
     """The call in hand is recorded, the others are dropped; nothing is counted twice."""
     bench = Bench().by_hand()

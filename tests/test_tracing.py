@@ -118,6 +118,58 @@ def test_a_root() -> None:
     assert (ids.trace_id, ids.span_id, True) == (inside.trace_id, inside.span_id, inside.trace_flags.sampled)
     assert (None, True, False, "told=so") == (ids.parent_span_id, ids.sampled, ids.adopted, ids.trace_state)
     assert (ids.trace_id, f"POST {CALLS}", SpanKind.CLIENT) == sampler.asked[0][1:4]
+    assert {
+        "http.request.method": "POST",
+        "url.template": CALLS,
+        "server.address": "api.example.com",
+        "server.port": 443,
+    } == sampler.asked[0][4]
+
+
+@pytest.mark.parametrize("flags", range(4))
+def test_what_is_known_of_a_trace_is_told_to_those_below(flags: int) -> None:
+    """Whether its id is random stays as the caller has it (W3C Trace Context, level 2); the SDK's own are random."""
+    remote = SpanContext(0x5, 0x6, is_remote=True, trace_flags=TraceFlags(flags))
+    token = otel_context.attach(trace.set_span_in_context(NonRecordingSpan(remote)))
+    below = opened(Tracing(Pipeline(ALWAYS_ON).provider))
+    inside = trace.get_current_span().get_span_context()
+    below.close()
+    otel_context.detach(token)
+    root = opened(Tracing(Pipeline(ALWAYS_ON).provider))
+    root.close()
+    assert (flags | TraceFlags.SAMPLED, 3) == (inside.trace_flags, root.get_span_context().trace_flags)
+
+
+def test_what_is_told_to_the_current_span_reaches_the_callers_own() -> None:
+    """Code of the dialer's that runs inside the call, a hook of its transport say, means the span that it knows of."""
+    pipeline = Pipeline()
+    with pipeline.tracer.start_as_current_span("campaign"):
+        inside = opened(Tracing(pipeline.provider))
+        current = trace.get_current_span()
+        assert current.is_recording()
+        current.set_attribute("one", 1)
+        current.set_attributes({"two": 2})
+        current.add_event("sent", {"bytes": 3})
+        current.add_link(REMOTE, {"kind": "retry"})
+        current.record_exception(ValueError("odd"))
+        current.set_status(StatusCode.ERROR, "odd")
+        current.update_name("call")
+        current.end()
+        inside.close()
+    (caller,) = pipeline.kept.get_finished_spans()
+    assert ("call", {"one": 1, "two": 2}) == (caller.name, dict(caller.attributes or {}))
+    assert ["sent", "exception"] == [event.name for event in caller.events]
+    assert [REMOTE] == [link.context for link in caller.links]
+    assert (StatusCode.ERROR, "odd") == (caller.status.status_code, caller.status.description)
+
+
+def test_without_a_caller_nobody_hears() -> None:
+    """As without us."""
+    span = opened(Tracing(Pipeline().provider))
+    current = trace.get_current_span()
+    current.set_attribute("one", 1)
+    assert not current.is_recording()
+    span.close()
 
 
 @pytest.mark.parametrize("decision", [Decision.DROP, Decision.RECORD_ONLY])

@@ -29,7 +29,7 @@ from call_initiation.agents import timeline
 from call_initiation.agents.agents import Agents
 from call_initiation.calls import client, endpoints
 from call_initiation.calls.endpoints import Duplicates
-from call_initiation.calls.observation import Observation, Recording, Streams
+from call_initiation.calls.observation import Observation, Recording, StreamObservation, Streams
 from call_initiation.catalogue import Metric
 from call_initiation.errors import ListenError, SettingsError
 from call_initiation.events import (
@@ -327,7 +327,7 @@ class Exporter:
             endpoint = endpoints.match(request.method, request.url.raw_path)
             if endpoint is None:
                 return None
-            kind = streams.of_bytes if isinstance(request.stream, streams.byte_stream) else streams.of_stream
+            kind = streams.of_bytes if isinstance(request.stream, streams.byte_stream) else StreamObservation
             observation = kind(endpoint, request, streams, self._tracing, self._recording)
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
             self._recorder.fault("observe")

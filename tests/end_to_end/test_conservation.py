@@ -260,6 +260,8 @@ async def _abandon(exporter: Exporter, server: Server) -> None:
     never = asyncio.Event()
 
     class Stuck(httpx.AsyncHTTPTransport):
+        reads_stream_at_send = True
+
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             await never.wait()
             return httpx.Response(202, request=request)

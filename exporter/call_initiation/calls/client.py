@@ -4,68 +4,30 @@ A wrapped transport gives the caller what the inner one gives: the same response
 and every attribute that we don't have ourselves. httpx and httpx2 each assert on stream classes of their own, so the
 classes are made once for each of the two, when first needed; neither is imported before the dialer does.
 
-A call that fails counts as not sent only where the inner transport is known to read a request's stream no sooner than
-it sends it: the libraries' own do; any other one may promise it by an attribute of its class,
+A call that fails counts as not sent only where the inner transport is known to send a request once, and given up
+before it was sent only where it is known to read the request's stream no sooner than it sends it. The libraries' own
+do both; any other one, a subclass with a way of its own among them, may promise both by an attribute of its class,
 `reads_stream_at_send = True`.
 """
 
 import sys
+from collections.abc import AsyncGenerator
 from functools import cache
 from importlib import import_module
 from time import perf_counter_ns
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, final
 
-from call_initiation.calls.observation import Observation, Streams
+from call_initiation.calls.observation import Observation, StreamObservation, Streams
+from call_initiation.calls.wrapper import Observer, Passing, Wrapper
 from call_initiation.errors import InstrumentError
 
 if TYPE_CHECKING:
     import httpx
 
 _LIBRARIES: Final = ("httpx", "httpx2")
-
-
-class Observer(Protocol):
-    """What the transports need of an exporter."""
-
-    def observe(self, request: Any, streams: Streams, /) -> Observation | None:
-        """Return the observation of a request, or None for one that starts no call; never raises."""
-        ...
-
-
-class Parts(NamedTuple):
-    """What a wrapped transport is made of."""
-
-    inner: Any
-    exporter: Observer
-    streams: Streams
-
-
-class Wrapper:
-    """Behaves like the transport that it wraps wherever it isn't asked to place a call."""
-
-    def __init__(self, inner: Any, exporter: Observer, streams: Streams) -> None:
-        self._parts = Parts(inner, exporter, streams)  # in one, for with a `__getattr__` every look at `self` is dear
-
-    # isinstance() asks for it, and the right answer is the class of what the caller put there.
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The inner transport's class."""
-        inner: object = self._parts.inner
-        return type(inner)
-
-    def __getattr__(self, name: str) -> Any:
-        """Look up on the inner transport what we don't have."""
-        return getattr(self._parts.inner, name)
-
-    def __eq__(self, other: object) -> bool:
-        """Tell whether the other one is, or wraps, the same transport."""
-        theirs: Any = other
-        return bool(self._parts.inner == (theirs._parts.inner if issubclass(type(other), Wrapper) else theirs))
-
-    def __hash__(self) -> int:
-        """Return the inner transport's hash, for what is equal must have the same."""
-        return hash(self._parts.inner)
+_DEEPEST: Final = 8
+_SENDING_ONCE: Final = frozenset({"httpx_aiohttp.AiohttpTransport", "httpx.MockTransport", "httpx2.MockTransport"})
 
 
 class Doors(NamedTuple):
@@ -83,6 +45,10 @@ def doors(library: str) -> Doors:  # noqa: C901 - small classes, which need the 
     class BytesObservation(Observation, module.ByteStream):  # type: ignore[misc, name-defined]
         """Stands in for a request's whole body, which sync and async transports alike may read."""
 
+        @property
+        def _stream(self) -> Any:
+            return self.stream._stream  # noqa: SLF001 - where hooks look for the body
+
         def __iter__(self) -> Any:
             self.sent_ns = self.sent_ns or perf_counter_ns()
             return iter(self.stream)
@@ -91,36 +57,41 @@ def doors(library: str) -> Doors:  # noqa: C901 - small classes, which need the 
             self.sent_ns = self.sent_ns or perf_counter_ns()
             return aiter(self.stream)
 
-    class StreamObservation(Observation, module.SyncByteStream):  # type: ignore[misc, name-defined]
+    class RequestStream(Passing, module.SyncByteStream):  # type: ignore[misc, name-defined]
         """Stands in for a request's stream."""
 
         def __iter__(self) -> Any:
-            self.sent_ns = self.sent_ns or perf_counter_ns()
-            return iter(self.stream)
+            self._observation.begin()
+            return iter(self._own)
 
         def close(self) -> None:
-            self.stream.close()
+            self._own.close()
 
-    class AsyncStreamObservation(Observation, module.AsyncByteStream):  # type: ignore[misc, name-defined]
+    class AsyncRequestStream(Passing, module.AsyncByteStream):  # type: ignore[misc, name-defined]
         """Stands in for a request's stream."""
 
         def __aiter__(self) -> Any:
-            self.sent_ns = self.sent_ns or perf_counter_ns()
-            return aiter(self.stream)
+            self._observation.begin()
+            return aiter(self._own)
 
         async def aclose(self) -> None:
-            await self.stream.aclose()
+            await self._own.aclose()
 
-    class AnswerStream(module.SyncByteStream):  # type: ignore[misc, name-defined]
+    class EitherRequestStream(RequestStream, AsyncRequestStream):
+        """Stands in for a request's stream that both kinds of transports may read, as a form's files are."""
+
+    def request_stream(own: Any, observation: StreamObservation) -> Any:
+        is_sync, is_async = isinstance(own, module.SyncByteStream), isinstance(own, module.AsyncByteStream)
+        kind = EitherRequestStream if is_sync and is_async else RequestStream if is_sync else AsyncRequestStream
+        return kind(own, observation)
+
+    class AnswerStream(Passing, module.SyncByteStream):  # type: ignore[misc, name-defined]
         """Stands in for an answer's stream, and is let go of with it; what it tells the observation stays."""
-
-        def __init__(self, stream: Any, observation: Observation) -> None:
-            self._stream, self._observation = stream, observation
 
         def __iter__(self) -> Any:
             observation = self._observation
             try:
-                for chunk in self._stream:
+                for chunk in self._own:
                     observation.passed(chunk)
                     yield chunk
             except Exception:
@@ -130,35 +101,35 @@ def doors(library: str) -> Doors:  # noqa: C901 - small classes, which need the 
 
         def close(self) -> None:
             self._observation.is_open = False
-            self._stream.close()
+            self._own.close()
 
-    class AsyncAnswerStream(module.AsyncByteStream):  # type: ignore[misc, name-defined]
+    class AsyncAnswerStream(Passing, module.AsyncByteStream):  # type: ignore[misc, name-defined]
         """Stands in for an answer's stream, and is let go of with it; what it tells the observation stays."""
-
-        def __init__(self, stream: Any, observation: Observation) -> None:
-            self._stream, self._observation = stream, observation
 
         async def __aiter__(self) -> Any:
-            observation = self._observation
+            observation, chunks = self._observation, aiter(self._own)
             try:
-                async for chunk in self._stream:
+                async for chunk in chunks:
                     observation.passed(chunk)
                     yield chunk
             except Exception:
                 observation.broken_off()
                 raise
+            finally:
+                if isinstance(chunks, AsyncGenerator):  # who closes this one closes that one, in the same task
+                    await chunks.aclose()
             observation.read()
 
         async def aclose(self) -> None:
             self._observation.is_open = False
-            await self._stream.aclose()
+            await self._own.aclose()
 
     class ObservedTransport(Wrapper, module.BaseTransport):  # type: ignore[misc, name-defined]
         """Wraps a sync transport: calls are observed, all else passes untouched."""
 
         def __init__(self, inner: Any, exporter: Observer) -> None:
-            are_sent = _reads_streams(inner, module.HTTPTransport)
-            streams = Streams(module.ByteStream, BytesObservation, StreamObservation, AnswerStream, are_sent)
+            promised = _promises(inner, module.HTTPTransport, "handle_request")
+            streams = Streams(module.ByteStream, BytesObservation, request_stream, AnswerStream, *promised)
             super().__init__(inner, exporter, streams)
 
         def handle_request(self, request: Any) -> Any:
@@ -192,8 +163,8 @@ def doors(library: str) -> Doors:  # noqa: C901 - small classes, which need the 
         """Wraps an async transport: calls are observed, all else passes untouched."""
 
         def __init__(self, inner: Any, exporter: Observer) -> None:
-            are_sent = _reads_streams(inner, module.AsyncHTTPTransport)
-            streams = Streams(module.ByteStream, BytesObservation, AsyncStreamObservation, AsyncAnswerStream, are_sent)
+            promised = _promises(inner, module.AsyncHTTPTransport, "handle_async_request")
+            streams = Streams(module.ByteStream, BytesObservation, request_stream, AsyncAnswerStream, *promised)
             super().__init__(inner, exporter, streams)
 
         async def handle_async_request(self, request: Any) -> Any:
@@ -249,16 +220,32 @@ def library_of(thing: object) -> str | None:
     return next((root for root in roots if root in _LIBRARIES and root in sys.modules), None)
 
 
-def _reads_streams(transport: object, own: type[Any]) -> bool:
-    """Tell whether a transport reads a request's stream when it sends it: the library's own does, others may say so."""
+def _promises(transport: object, own: type[Any], handler: str) -> tuple[bool, bool]:
+    """Tell whether a transport reads a request's stream when it sends it, and whether it sends a request once.
+
+    The library's own does, and so do its subclasses that leave to it how a request is handled; httpx-aiohttp's and
+    mocks send once, and don't read streams.
+    """
     cls = type(transport)
-    return issubclass(cls, own) or getattr(cls, "reads_stream_at_send", False) is True
+    handling = next((base for base in cls.__mro__ if handler in vars(base)), None)
+    does_both = handling is own or getattr(cls, "reads_stream_at_send", False) is True
+    return does_both, does_both or f"{cls.__module__.partition('.')[0]}.{cls.__name__}" in _SENDING_ONCE
 
 
 def _wrapped(transport: Any, door: type[Any], exporter: Observer) -> Any:
+    return transport if _is_observed(transport, exporter) else door(transport, exporter)
+
+
+def _is_observed(transport: Any, exporter: Observer, depth: int = 0) -> bool:
+    """Tell whether a transport, or one that it holds as a retrying one does, is wrapped for the exporter."""
     if issubclass(type(transport), Wrapper) and transport._parts.exporter is exporter:  # noqa: SLF001 - it is ours
-        return transport
-    return door(transport, exporter)
+        return True
+    held = getattr(transport, "__dict__", {}).values() if depth < _DEEPEST else ()
+    return any(_is_observed(each, exporter, depth + 1) for each in held if _is_transport(each))
+
+
+def _is_transport(thing: object) -> bool:
+    return any(hasattr(type(thing), handler) for handler in ("handle_request", "handle_async_request"))
 
 
 def _class_name(thing: object) -> str:
@@ -267,11 +254,13 @@ def _class_name(thing: object) -> str:
 
 if TYPE_CHECKING:
 
+    @final
     class ObservedTransport(httpx.BaseTransport):
         """Wraps a sync transport of httpx or httpx2: calls are observed, all else passes untouched."""
 
         def __init__(self, inner: Any, exporter: Observer) -> None: ...
 
+    @final
     class AsyncObservedTransport(httpx.AsyncBaseTransport):
         """Wraps an async transport of httpx or httpx2: calls are observed, all else passes untouched."""
 
@@ -279,14 +268,21 @@ if TYPE_CHECKING:
 
 else:
 
-    class ObservedTransport:
+    class _Face:
+        """Makes what its name says, which is another class for each library."""
+
+        def __init_subclass__(cls) -> None:
+            if cls.__base__ is not _Face:
+                raise TypeError("derive from the transport that it wraps: this one is made for each library")  # noqa: TRY003 - said once
+
+    class ObservedTransport(_Face):
         """Wraps a sync transport of httpx or httpx2: calls are observed, all else passes untouched."""
 
         def __new__(cls, inner: Any, exporter: Observer) -> Any:
             """Make the transport for the library that the inner one stems from; httpx where it stems from neither."""
             return doors(library_of(inner) or "httpx").sync(inner, exporter)
 
-    class AsyncObservedTransport:
+    class AsyncObservedTransport(_Face):
         """Wraps an async transport of httpx or httpx2: calls are observed, all else passes untouched."""
 
         def __new__(cls, inner: Any, exporter: Observer) -> Any:

@@ -74,12 +74,15 @@ class Failure:
     kind: TransportFailure
 
 
-def failure_of(error: BaseException, *, is_sent: bool | None) -> Failure:
+def failure_of(error: BaseException, *, is_sent: bool | None, is_one_try: bool) -> Failure:
     """Judge the exception that ended a call.
 
     Args:
         error: What the inner transport raised.
-        is_sent: Whether the request's body had begun to be sent; None where that can't be told.
+        is_sent: Whether the request had begun to be sent, so far that it could be acted on; None where that can't be
+            told.
+        is_one_try: Whether the transport is known to send a request once; else what it raises may be about the last
+            of several tries, of which an earlier one was sent.
     """
     if not isinstance(error, Exception):  # asyncio's and trio's cancellation, KeyboardInterrupt, SystemExit
         outcome = Outcome.CANCELLED if is_sent is False else Outcome.AMBIGUOUS
@@ -87,7 +90,8 @@ def failure_of(error: BaseException, *, is_sent: bool | None) -> Failure:
     names = _names(error)
     if error.__cause__ is not None and "ClientConnectionError" in (telling := _names(error.__cause__)):
         names = telling  # httpx-aiohttp says ConnectTimeout of every connection that ends, after the send, too
-    is_before = not is_sent and not names.isdisjoint(_BEFORE_SENDING)
+    is_untold = is_sent is None and not is_one_try
+    is_before = not (is_sent or is_untold) and not names.isdisjoint(_BEFORE_SENDING)
     return Failure(Outcome.NOT_SENT if is_before else Outcome.AMBIGUOUS, _kind(error, names))
 
 

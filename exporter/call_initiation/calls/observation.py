@@ -8,7 +8,7 @@ noted at once: the same request may be sent again with another URL, other header
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter_ns, time_ns
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from call_initiation.calls.endpoints import Endpoint
 from call_initiation.calls.failures import Failure, failure_of
@@ -44,17 +44,20 @@ class Streams:
     Attributes:
         byte_stream: The class of a request's stream that holds the whole body.
         of_bytes: The kind of `Observation` that can stand in for such a stream.
-        of_stream: The kind that can stand in for any other one.
+        stand_in: Takes any other stream of a request's and its `StreamObservation`; returns a stream that tells it when
+            it is begun to be read.
         answer: Takes an answer's stream and its `Observation`; returns a stream that tells it what passes.
         are_sent: Whether the transport is known to read a request's body from its stream. Some (httpx-aiohttp's, a
             mock's) take it from the request instead: then a stream that wasn't read doesn't mean that nothing was sent.
+        is_one_try: Whether the transport is known to send a request once, so that a failure to connect is the call's.
     """
 
     byte_stream: type[Any]
     of_bytes: "type[Observation]"
-    of_stream: "type[Observation]"
+    stand_in: "Callable[[Any, StreamObservation], Any]"
     answer: "Callable[[Any, Observation], Any]"
     are_sent: bool
+    is_one_try: bool
 
 
 class Observation:
@@ -139,13 +142,18 @@ class Observation:
     def failed(self, error: BaseException) -> None:
         """Note why there is no answer."""
         self.ended_ns = perf_counter_ns()
-        is_sent = self.sent_ns is not None
         try:
-            self.failure = failure_of(error, is_sent=is_sent if is_sent or self._streams.are_sent else None)
+            self.failure = failure_of(error, is_sent=self._is_sent(), is_one_try=self._streams.is_one_try)
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
             self.failure = _UNJUDGED
             self._recording.fault("observe")
         self._end()
+
+    def _is_sent(self) -> bool | None:
+        """Tell whether the request had begun to be sent; an empty body goes with its headers, which nobody sees go."""
+        if self.sent_ns is not None:
+            return True
+        return False if self._streams.are_sent and self.content() != b"" else None
 
     def passed(self, chunk: bytes) -> None:
         """Note a part of the answer's body."""
@@ -215,6 +223,38 @@ class Observation:
     def content(self) -> bytes | None:
         """Return the request's body; None where only the transport may read it."""
         return _content(self.request)
+
+
+class StreamObservation(Observation):
+    """The observation of a request that has a stream, whose end the caller would notice: it isn't kept beyond the call.
+
+    So another object stands in for that stream, and has it for as long as the transport keeps the two.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, request: Any, streams: Streams, tracing: Tracing, recording: Recording
+    ) -> None:
+        stand_in = streams.stand_in(request.stream, self)
+        super().__init__(endpoint, request, streams, tracing, recording)
+        request.stream = self._stand_in = stand_in
+
+    def begin(self) -> None:
+        """Note that the body begins to be sent."""
+        self.sent_ns = self.sent_ns or perf_counter_ns()
+
+    def _end(self) -> None:
+        request = self.request
+        if request.stream is self._stand_in:
+            request.stream = self.stream
+        self.request, self.stream, self._stand_in = _Sent(_content(request)), None, None
+        super()._end()
+
+
+class _Sent(NamedTuple):
+    """What is kept of a request that had a stream: its body, where the transport has read it into the request."""
+
+    content: bytes | None
+    stream: None = None
 
 
 def _content(message: Any) -> bytes | None:

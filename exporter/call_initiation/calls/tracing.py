@@ -2,7 +2,8 @@
 
 On the caller's path nothing is built that can be built later: a call gets its ids and a sampling decision here, and
 its span, with every attribute, is made on the recorder's thread once all is known. What runs inside the call (an
-instrumented transport, say) sees our ids as its parent.
+instrumented transport, say) sees our ids as its parent; what it tells its current span, the caller's own span hears,
+as it would without us.
 
 Where another instrumentation has already opened the client span of this very request, that span is adopted: no second
 one is exported, and as long as it records, what is known of the call by then is added to it. This alone is worked out
@@ -18,14 +19,13 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Decision, Sampler
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, TraceState
-from opentelemetry.util.types import AttributeValue
+from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+from opentelemetry.util.types import AnyValue, Attributes, AttributeValue
 
+from call_initiation.calls.endpoints import port
 from call_initiation.events import SpanIds
 
-_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
-_NOT_SAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
-_NO_PARENT: Final = trace.INVALID_SPAN_CONTEXT
+_NOBODY: Final = trace.INVALID_SPAN
 _METHOD_KEYS: Final = ("http.request.method", "http.method")
 _URL_KEYS: Final = ("url.full", "http.url")
 
@@ -34,27 +34,79 @@ Describe = Callable[[Any], Mapping[str, AttributeValue]]
 """An observation → the attributes that can be told of it while its call runs."""
 
 
-class OpenSpan(NonRecordingSpan):
+class OpenSpan(Span):
     """A call's span while the call runs, for whoever asks in the call which span he is in; it records nothing itself.
 
     Args:
         ids: Its place in a trace.
         adopted: The other instrumentation's span, where there is one.
         attributes: What to tell an adopted span.
+        covered: The span that would be the current one without this: it hears what is told to this one.
+        is_random: Whether the trace's id is known to be random (W3C Trace Context, level 2).
     """
 
-    def __init__(self, ids: SpanIds, adopted: Span | None = None, attributes: Describe | None = None) -> None:
+    def __init__(
+        self,
+        ids: SpanIds,
+        adopted: Span | None = None,
+        attributes: Describe | None = None,
+        covered: Span = trace.INVALID_SPAN,
+        is_random: bool = False,  # noqa: FBT001, FBT002 - as above
+    ) -> None:
         self.ids = ids
         self.adopted = adopted
         self._attributes = attributes
+        self._covered = covered
+        self._is_random = is_random
         self._token: Token[Context] | None = None
 
     def get_span_context(self) -> SpanContext:
         """Return its place in a trace, as OpenTelemetry has it; made when it is asked for, for hardly anybody asks."""
         ids = self.ids
         state = TraceState.from_header([ids.trace_state]) if ids.trace_state else None
-        flags = _SAMPLED if ids.sampled else _NOT_SAMPLED
+        flags = TraceFlags(ids.sampled * TraceFlags.SAMPLED | self._is_random * TraceFlags.RANDOM_TRACE_ID)
         return SpanContext(ids.trace_id, ids.span_id, False, flags, state)  # noqa: FBT003 - the field `is_remote`
+
+    def is_recording(self) -> bool:
+        """Tell whether what is told to it is heard."""
+        return self._covered.is_recording()
+
+    def set_attribute(self, key: str, value: AnyValue) -> None:
+        """Pass it on."""
+        self._covered.set_attribute(key, value)
+
+    def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
+        """Pass them on."""
+        self._covered.set_attributes(attributes)
+
+    def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
+        """Pass it on."""
+        self._covered.add_event(name, attributes, timestamp)
+
+    def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
+        """Pass it on."""
+        self._covered.add_link(context, attributes)
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        """Pass it on."""
+        self._covered.set_status(status, description)
+
+    def update_name(self, name: str) -> None:
+        """Pass it on."""
+        self._covered.update_name(name)
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Attributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,  # noqa: FBT001, FBT002 - OpenTelemetry's
+    ) -> None:
+        """Pass it on."""
+        self._covered.record_exception(exception, attributes, timestamp, escaped)
+
+    def end(self, end_time: int | None = None) -> None:
+        """Do nothing: it ends with its call, and the covered one with what its owner does."""
 
     def __repr__(self) -> str:
         """Return it as other spans are shown."""
@@ -100,7 +152,7 @@ class Tracing:
             if context:
                 return self._opened(template, url, context)
             # Nobody traces the caller: the usual case, in which not to ask for a span saves 1 µs of the caller's time.
-            return None if self._provider is None else _started(self._provider, template, _NO_PARENT, context)
+            return None if self._provider is None else _started(self._provider, template, url, _NOBODY, context)
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
             fault("tracing")
             return None
@@ -112,16 +164,17 @@ class Tracing:
             return OpenSpan(_ids_of(parent), current, self._describe)
         if self._provider is None:
             return OpenSpan(_ids_of(parent)) if parent.is_valid else None
-        return _started(self._provider, template, parent, context)
+        return _started(self._provider, template, url, current, context)
 
 
-def _started(provider: TracerProvider, template: str, parent: SpanContext, context: Context) -> OpenSpan:
+def _started(provider: TracerProvider, template: str, url: Any, current: Span, context: Context) -> OpenSpan:
+    parent = current.get_span_context()
     generator, is_root = provider.id_generator, not parent.is_valid
     trace_id = generator.generate_trace_id() if is_root else parent.trace_id
     if provider.sampler is DEFAULT_ON:  # needn't be asked: as the parent, or else yes
         is_sampled, state = is_root or parent.trace_flags.sampled, parent.trace_state
     else:
-        is_sampled, state = _decision(provider.sampler, trace_id, f"POST {template}")
+        is_sampled, state = _decision(provider.sampler, trace_id, template, url)
     span = OpenSpan(
         SpanIds(
             trace_id=trace_id,
@@ -130,15 +183,23 @@ def _started(provider: TracerProvider, template: str, parent: SpanContext, conte
             parent_is_remote=parent.is_remote,
             sampled=is_sampled,
             trace_state=state.to_header() if state else "",
-        )
+        ),
+        covered=current,
+        is_random=generator.is_trace_id_random() if is_root else parent.trace_flags.random_trace_id,
     )
     span.enter(context)
     return span
 
 
-def _decision(sampler: Sampler, trace_id: int, name: str) -> tuple[bool, TraceState]:
-    """Return what the head sampler says."""
-    decision = sampler.should_sample(None, trace_id, name, SpanKind.CLIENT)
+def _decision(sampler: Sampler, trace_id: int, template: str, url: Any) -> tuple[bool, TraceState]:
+    """Return what the head sampler says, who may go by what is known of a call at its start."""
+    known = {
+        "http.request.method": "POST",
+        "url.template": template,
+        "server.address": url.host,
+        "server.port": port(url.scheme, url.port),
+    }
+    decision = sampler.should_sample(None, trace_id, f"POST {template}", SpanKind.CLIENT, known)
     return decision.decision is Decision.RECORD_AND_SAMPLE, decision.trace_state or trace.DEFAULT_TRACE_STATE
 
 

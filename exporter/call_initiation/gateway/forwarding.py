@@ -81,7 +81,7 @@ class Forwarding:
             await self._pass_on(response)
         except httpx.TransportError as error:
             status_code = None if response is None else response.status_code
-            self.fail(failure_of(error, is_sent=self.is_sent), status_code)
+            self.fail(failure_of(error, is_sent=self.is_sent, is_one_try=True), status_code)
         finally:
             if response is not None:
                 await response.aclose()

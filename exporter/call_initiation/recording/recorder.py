@@ -65,6 +65,7 @@ PATIENCE: Final = 30.0
 """Seconds that an error's body may still be read in after its answer."""
 
 _MAX_FAULTS: Final = 1_000
+_MANY_REFUSED: Final = 1_000
 
 _logger = logging.getLogger("call_initiation")
 
@@ -132,7 +133,7 @@ class Recorder:
     def submit(self, observation: Observation) -> bool:
         """Take a finished observation; tell whether it was taken."""
         if self._is_closed or len(self._attempts) + len(self._unfinished) >= self._capacity:
-            self._refused.append(("attempts", "closed" if self._is_closed else "queue_full"))
+            self._refuse("attempts")
             return False
         self._attempts.append(observation)
         if self._foresee is not None:
@@ -148,7 +149,7 @@ class Recorder:
         """
         is_full = len(self._updates) >= self._capacity and not isinstance(told, Suspension)
         if self._is_closed or is_full:
-            self._refused.append(("updates", "closed" if self._is_closed else "queue_full"))
+            self._refuse("updates")
             return False
         self._updates.append(told)
         if self._thread is None:
@@ -194,8 +195,17 @@ class Recorder:
                 pending[stage] += len(queue)
             return {stage: self._ledger(stage, pending[stage]) for stage in ("attempts", "updates")}
 
+    def _refuse(self, stage: str) -> None:
+        """Note what is refused at the door, which only appends, so that it needn't wait for a lock."""
+        self._refused.append((stage, "closed" if self._is_closed else "queue_full"))
+        if len(self._refused) > _MANY_REFUSED and self._lock.acquire(blocking=False):  # after the end, nobody else does
+            try:
+                self._count_refused()
+            finally:
+                self._lock.release()
+
     def _count_refused(self) -> None:
-        """Count what was refused at the door; the door only appends, so that it needs no lock."""
+        """Count what was refused at the door."""
         while self._refused:
             self._dropped[self._refused.popleft()] += 1
 
