@@ -7,8 +7,8 @@ and our own failures page, and so does a step in refusals; a single code that ri
 from dataclasses import dataclass
 from typing import Final
 
-from queries import equal, selector
-from rules import ALL, BUDGET, BY_CODE, CODE_SHARE, REJECTED_SHARE, failed_share, increase, rate
+from queries import equal, grown, selector
+from rules import ALL, BUDGET, BY_CODE, CODE_SHARE, REJECTED_SHARE, counted, failed_share
 
 from call_initiation.catalogue import (
     ASYNC_FAILURES,
@@ -69,11 +69,8 @@ def _above(share: float, part: str, whole: str) -> str:
     return f"{part}\n/ ({whole} > 0) > {share:g}"
 
 
-def _grown(metric: Metric, window: str, *by: str) -> str:
-    """Return what grew in a window; a series that appears has grown, too, which `increase` alone can't see."""
-    name, labels = metric.prometheus_name, ", ".join(("job", "instance", *by))
-    is_new = f"{name} unless last_over_time({name}[{window}] offset {window})"
-    return f"sum by ({labels}) (increase({name}[{window}]) > 0 or {is_new}) > 0"
+def _grown(metric: Metric, window: str, *by: str, **tests: str) -> str:
+    return f"sum by ({', '.join(('job', 'instance', *by))}) ({grown(selector(metric, tests), window)}) > 0"
 
 
 def _by_stage(metric: Metric) -> str:
@@ -99,7 +96,7 @@ REFUSING: Final = (
     Alert(
         "CallInitiationRejectionsStep",
         f"{REJECTED_SHARE} > 2 * avg_over_time({REJECTED_SHARE}[1h] offset 20m) + 0.1\n"
-        f"and on (job) {increase(ATTEMPTS, '10m')} >= 30",
+        f"and on (job) {counted(ATTEMPTS, '10m')} >= 30",
         "5m",
         "critical",
         "Validation suddenly refuses many more call starts",
@@ -119,7 +116,7 @@ REFUSING: Final = (
     ),
     Alert(
         "CallInitiationUnauthorized",
-        _above(0.2, rate(ATTEMPTS, "10m", outcome=equal(Outcome.UNAUTHORIZED)), rate(ATTEMPTS, "10m")),
+        _above(0.2, counted(ATTEMPTS, "10m", outcome=equal(Outcome.UNAUTHORIZED)), counted(ATTEMPTS, "10m")),
         "5m",
         "critical",
         "The API refuses our credentials or permissions",
@@ -127,7 +124,7 @@ REFUSING: Final = (
     ),
     Alert(
         "CallInitiationRateLimited",
-        _above(0.05, rate(ATTEMPTS, "15m", outcome=equal(Outcome.RATE_LIMITED)), rate(ATTEMPTS, "15m")),
+        _above(0.05, counted(ATTEMPTS, "15m", outcome=equal(Outcome.RATE_LIMITED)), counted(ATTEMPTS, "15m")),
         "15m",
         "warning",
         "The API limits our rate",
@@ -135,8 +132,8 @@ REFUSING: Final = (
     ),
     Alert(
         "CallInitiationSuspectedDuplicates",
-        _above(0.01, increase(SUSPECTED_DUPLICATES, "1h"), increase(ATTEMPTS, "1h"))
-        + f"\nand {increase(SUSPECTED_DUPLICATES, '1h')} >= 5",
+        _above(0.01, counted(SUSPECTED_DUPLICATES, "1h"), counted(ATTEMPTS, "1h"))
+        + f"\nand {counted(SUSPECTED_DUPLICATES, '1h')} >= 5",
         "15m",
         "warning",
         "The same destination is called again within seconds",
@@ -145,8 +142,8 @@ REFUSING: Final = (
     ),
     Alert(
         "CallInitiationAgentLegsFail",
-        _above(0.1, increase(ASYNC_FAILURES, "30m"), increase(ATTEMPTS, "30m", outcome=equal(Outcome.ACCEPTED)))
-        + f"\nand {increase(ASYNC_FAILURES, '30m')} >= 10",
+        _above(0.1, counted(ASYNC_FAILURES, "30m"), counted(ATTEMPTS, "30m", outcome=equal(Outcome.ACCEPTED)))
+        + f"\nand {counted(ASYNC_FAILURES, '30m')} >= 10",
         "15m",
         "warning",
         "Accepted calls die at the agent's own leg",
@@ -183,8 +180,8 @@ OURSELVES: Final = (
     ),
     Alert(
         "CallInitiationStatesUncertain",
-        _above(0.5, rate(STATE_JOINS, "15m", certainty=f'!="{Certainty.KNOWN}"'), rate(STATE_JOINS, "15m"))
-        + f"\nand on (job) {increase(STATE_JOINS, '1d', certainty=equal(Certainty.KNOWN))} > 0",
+        _above(0.5, counted(STATE_JOINS, "15m", certainty=f'!="{Certainty.KNOWN}"'), counted(STATE_JOINS, "15m"))
+        + f"\nand on (job) {counted(STATE_JOINS, '1d', certainty=equal(Certainty.KNOWN))} > 0",
         "15m",
         "warning",
         "Most agents' states are not known",
@@ -220,7 +217,7 @@ OURSELVES: Final = (
     ),
     Alert(
         "CallInitiationCodesFolded",
-        f"sum by (job, instance) (increase({selector(LABEL_OVERFLOW, {'label': equal('error_code')})}[1h])) > 0",
+        _grown(LABEL_OVERFLOW, "1h", label=equal("error_code")),
         "1h",
         "warning",
         "Error codes are hidden behind “other”",

@@ -1,6 +1,6 @@
 """PromQL from the catalogue: a name or a label that isn't there fails the build, and not a dashboard at three at night.
 
-Laws: a counter stands only under `rate` or `increase`; a dashboard's selector always has `job` and `instance`; a ratio
+Laws: a counter stands only under `rate` or in `grown`; a dashboard's selector always has `job` and `instance`; a ratio
 is 0, and not absent, where its denominator is there and its numerator isn't.
 """
 
@@ -14,6 +14,9 @@ CHOSEN: Final = ('job=~"$job"', 'instance=~"$instance"')
 
 PERIOD: Final = "$__range"
 """The whole time that a dashboard shows; for tables, which have no time axis."""
+
+REMEMBERED: Final = "6h"
+"""How long before a window a series is looked for: one that was there has a past, even if it wasn't scraped of late."""
 
 
 def equal(value: str) -> str:
@@ -58,9 +61,20 @@ def rate(metric: Metric, *by: str, **tests: str) -> str:
 
 def increase(metric: Metric, *by: str, over: str = PERIOD, offset: str = "", **tests: str) -> str:
     """Return how often in a length of time, and maybe earlier; by these labels (a histogram's by `le`)."""
-    window = f"[{over}]" + (f" offset {offset}" if offset else "")
     part = "_bucket" if metric.kind is Kind.HISTOGRAM else ""
-    return _folded(metric, "sum", by, f"increase({selector(metric, tests, CHOSEN, part)}{window})")
+    return _folded(metric, "sum", by, grown(selector(metric, tests, CHOSEN, part), over, offset))
+
+
+def grown(counter: str, window: str, offset: str = "") -> str:
+    """Return how much each series of a counter grew in a window, its first value included.
+
+    `increase` can't see a series' first value, which is all that there is of what happens once: a series that wasn't
+    there before the window has counted from 0.
+    """
+    then = f" offset {offset}" if offset else ""
+    began = f"last_over_time({counter}[{window}]{then})"
+    before = f"last_over_time({counter}[{REMEMBERED}] offset {offset}{window})"
+    return f"\n{began}\nunless {before}\nor increase({counter}[{window}]{then})\n"
 
 
 def gauge(metric: Metric, *by: str, fold: str = "sum", **tests: str) -> str:

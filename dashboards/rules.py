@@ -14,7 +14,7 @@ Laws: every series keeps `job`; nothing here divides by nothing.
 from dataclasses import dataclass
 from typing import Final
 
-from queries import among, equal, other_than, selector
+from queries import among, equal, grown, other_than, selector
 
 from call_initiation.catalogue import ATTEMPTS, Metric
 from call_initiation.events import Outcome
@@ -56,25 +56,14 @@ def failed_share(window: str) -> str:
     return f"job:call_initiation_failures:ratio_rate{window}"
 
 
-def rate(metric: Metric, window: str, *by: str, **tests: str) -> str:
-    """Return how often a second within a window, by job."""
-    return f"sum by ({', '.join(('job', *by))}) (rate({selector(metric, tests)}[{window}]))"
+def counted(metric: Metric, window: str, *by: str, **tests: str) -> str:
+    """Return how often within a window, by job, the first time included."""
+    return f"sum by ({', '.join(('job', *by))}) ({grown(selector(metric, tests), window)})"
 
 
-def increase(metric: Metric, window: str, *by: str, **tests: str) -> str:
-    """Return how often within a window, by job."""
-    return f"sum by ({', '.join(('job', *by))}) (increase({selector(metric, tests)}[{window}]))"
-
-
-def counted(metric: Metric, window: str, *by: str) -> str:
-    """Return how often within a window, by job, the first time included.
-
-    `increase` can't see a series' first value, which is all that there is of a code that is met once: a series that
-    wasn't there in the window before has counted from 0.
-    """
-    name = selector(metric, {})
-    is_new = f"{name} unless last_over_time({name}[{window}] offset {window})"
-    return f"sum by ({', '.join(('job', *by))}) (\n({is_new})\nor increase({name}[{window}])\n)"
+def _rate(**tests: str) -> str:
+    """Return how many call starts a second within five minutes, by job."""
+    return f"{counted(ATTEMPTS, '5m', **tests)} / 300"
 
 
 def _share(part: str, whole: str) -> str:
@@ -89,8 +78,8 @@ def _summed_share(window: str) -> str:
 OBJECTIVES: Final = Group(
     "call_initiation_objective",
     (
-        Recording(SENT_RATE, rate(ATTEMPTS, "5m", outcome=other_than(Outcome.CANCELLED))),
-        Recording(FAILED_RATE, f"{rate(ATTEMPTS, '5m', outcome=FAILURES)}\nor {SENT_RATE} * 0"),
+        Recording(SENT_RATE, _rate(outcome=other_than(Outcome.CANCELLED))),
+        Recording(FAILED_RATE, f"{_rate(outcome=FAILURES)}\nor {SENT_RATE} * 0"),
         Recording(failed_share("5m"), f"{FAILED_RATE}\n/ ({SENT_RATE} > 0)"),
         *(Recording(failed_share(window), _summed_share(window)) for window in WINDOWS),
         Recording(BUDGET_LEFT, f"1 - (\n{_summed_share('30d')}\n) / {BUDGET}"),
@@ -147,7 +136,7 @@ REFUSALS: Final = Group(
     (
         Recording(
             REJECTED_SHARE,
-            _share(rate(ATTEMPTS, "10m", outcome=equal(Outcome.REJECTED)), rate(ATTEMPTS, "10m")),
+            _share(counted(ATTEMPTS, "10m", outcome=equal(Outcome.REJECTED)), counted(ATTEMPTS, "10m")),
         ),
         Recording(CODE_SHARE, f'{BY_CODE}{{error_code!="none"}}\n/ on (job) group_left () ({ALL} > 0)'),
     ),

@@ -289,6 +289,21 @@ def test_every_query_of_every_panel_finds_something(observed: Observed, target: 
         assert found <= sent
 
 
+@pytest.mark.parametrize(
+    ("title", "counted"),
+    [
+        ("May have rung", 'call_initiation_attempts_total{outcome="ambiguous"}'),
+        ("Records dropped", "call_initiation_recorder_dropped_total"),
+        ("Faults of our own", "call_initiation_internal_errors_total"),
+    ],
+)
+def test_what_happens_once_is_counted(observed: Observed, title: str, counted: str) -> None:
+    """A number that is red at 1 says what the exporter says, and not 0 for a series that begins with it."""
+    [target] = [target for target in targets("prometheus") if target.panel.endswith(f": {title}")]
+    assert observed.prometheus.number(f"sum({counted})") > 0
+    assert 0 == observed.prometheus.number(f"({chosen(target.query)}) - sum({counted})")
+
+
 def test_every_variable_has_values(observed: Observed) -> None:
     """The job and the instance."""
     for board in BOARDS.values():
