@@ -73,6 +73,17 @@ def _grown(metric: Metric, window: str, *by: str, **tests: str) -> str:
     return f"sum by ({', '.join(('job', 'instance', *by))}) ({grown(selector(metric, tests), window)}) > 0"
 
 
+USUAL: Final = (
+    f"(avg_over_time({REJECTED_SHARE}[1h] offset 20m) and {REJECTED_SHARE} offset 80m\n"
+    f"or avg_over_time({REJECTED_SHARE}[7d] offset 80m)\n"
+    f"or {REJECTED_SHARE} * 0)"
+)
+"""The share that was rejected in the hour before, if it began with calls; else in the week before; else none.
+
+Without the week, what is refused from the first call of a shift on would be its own measure.
+"""
+
+
 def _by_stage(metric: Metric) -> str:
     return f"sum by (job, instance, stage) ({metric.prometheus_name})"
 
@@ -95,13 +106,12 @@ BURNING: Final = tuple(
 REFUSING: Final = (
     Alert(
         "CallInitiationRejectionsStep",
-        f"{REJECTED_SHARE} > 2 * avg_over_time({REJECTED_SHARE}[1h] offset 20m) + 0.1\n"
-        f"and on (job) {counted(ATTEMPTS, '10m')} >= 30",
+        f"{REJECTED_SHARE} > 2 * {USUAL} + 0.1\nand on (job) {counted(ATTEMPTS, '10m')} >= 30",
         "5m",
         "critical",
         "Validation suddenly refuses many more call starts",
         "{{ $value | humanizePercentage }} of the call starts of {{ $labels.job }} are rejected: more than twice the "
-        "share of the hour before, and 10 points. Something was changed: a campaign, a payload, or the agents' states.",
+        "usual share, and 10 points. Something was changed: a campaign, a payload, or the agents' states.",
     ),
     Alert(
         "CallInitiationCodeRegression",
