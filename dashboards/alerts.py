@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from queries import equal, grown, selector
-from rules import ALL, BUDGET, BY_CODE, CODE_SHARE, REJECTED_SHARE, counted, failed_share
+from rules import ALL, BUDGET, BY_CODE, CODE_SHARE, REJECTED_SHARE, counted, failed, failed_share
 
 from call_initiation.catalogue import (
     ASYNC_FAILURES,
@@ -60,13 +60,17 @@ BURNS: Final = (
 """Times the even spending, over which long and short window, for how long, and how bad that is."""
 
 
+LEAST: Final = 5
+"""How many calls a share must be made of: at a quiet hour the only call that fails is 100 % (ibid., "low-traffic")."""
+
+
 def _burns(times: float, long: str, short: str) -> str:
     bar = f"{times * BUDGET:g}"
-    return f"{failed_share(long)} > {bar}\nand {failed_share(short)} > {bar}"
+    return f"{failed_share(long)} > {bar}\nand {failed_share(short)} > {bar}\nand {failed(long)} >= {LEAST}"
 
 
-def _above(share: float, part: str, whole: str) -> str:
-    return f"{part}\n/ ({whole} > 0) > {share:g}"
+def _above(share: float, part: str, whole: str, least: int = LEAST) -> str:
+    return f"{part}\n/ ({whole} > 0) > {share:g}\nand {part} >= {least}"
 
 
 def _grown(metric: Metric, window: str, *by: str, **tests: str) -> str:
@@ -142,8 +146,7 @@ REFUSING: Final = (
     ),
     Alert(
         "CallInitiationSuspectedDuplicates",
-        _above(0.01, counted(SUSPECTED_DUPLICATES, "1h"), counted(ATTEMPTS, "1h"))
-        + f"\nand {counted(SUSPECTED_DUPLICATES, '1h')} >= 5",
+        _above(0.01, counted(SUSPECTED_DUPLICATES, "1h"), counted(ATTEMPTS, "1h")),
         "15m",
         "warning",
         "The same destination is called again within seconds",
@@ -152,8 +155,7 @@ REFUSING: Final = (
     ),
     Alert(
         "CallInitiationAgentLegsFail",
-        _above(0.1, counted(ASYNC_FAILURES, "30m"), counted(ATTEMPTS, "30m", outcome=equal(Outcome.ACCEPTED)))
-        + f"\nand {counted(ASYNC_FAILURES, '30m')} >= 10",
+        _above(0.1, counted(ASYNC_FAILURES, "30m"), counted(ATTEMPTS, "30m", outcome=equal(Outcome.ACCEPTED)), 10),
         "15m",
         "warning",
         "Accepted calls die at the agent's own leg",

@@ -56,6 +56,11 @@ def failed_share(window: str) -> str:
     return f"job:call_initiation_failures:ratio_rate{window}"
 
 
+def failed(window: str) -> str:
+    """Return about how many call starts failed within a window: the five minutes' rate, asked for once a minute."""
+    return f"sum_over_time({FAILED_RATE}[{window}:1m]) * 60"
+
+
 def counted(metric: Metric, window: str, *by: str, **tests: str) -> str:
     """Return how often within a window, by job, the first time included."""
     return f"sum by ({', '.join(('job', *by))}) ({grown(selector(metric, tests), window)})"

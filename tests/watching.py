@@ -215,5 +215,5 @@ def quickened(rules: Path, home: Path, times: int) -> Path:
         return f"{found[1]}{int(found[2]) * seconds[found[3]] * 1000 // times}ms"
 
     copy = home / rules.name
-    copy.write_text(re.sub(r"(\[|offset |for: )(\d+)([mhd])\b", shorter, text), encoding="utf-8")
+    copy.write_text(re.sub(r"(\[|:|offset |for: )(\d+)([mhd])\b", shorter, text), encoding="utf-8")
     return copy

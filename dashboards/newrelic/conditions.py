@@ -3,6 +3,9 @@
 A refusal by validation is often the campaign's fault: a step in refusals is critical, a single code that rises warns.
 New Relic evaluates conditions on a stream: no subquery, no comparison with yesterday and no TIMESERIES is in them;
 what is compared with what is usual is a BASELINE.
+
+A share asks for no least number of calls, as its Prometheus alert does: it must hold in every window of `lasts`, and so
+a call that fails alone at a quiet hour opens nothing.
 """
 
 from dataclasses import dataclass
