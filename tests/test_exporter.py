@@ -314,6 +314,24 @@ def test_a_registry_of_the_dialers_own_is_used() -> None:
         assert b"call_initiation_build_info" in generate_latest(registry)
 
 
+def test_one_exporter_after_another_is_in_a_registry() -> None:
+    """A scrape has the living one's figures, once; that of two at a time would have each series twice."""
+    registry = CollectorRegistry()
+    with Exporter(registry=registry, settle=0.0) as first, dialer(first) as client:
+        client.post(CALLS, json=PAYLOAD)
+        assert first.flush(SOON)
+        assert 1 == sum(samples(first, "call_initiation_attempts_total").values())
+        with pytest.raises(SettingsError) as caught:
+            Exporter(registry=registry)
+    expected = "expected one without them: close the exporter that is in it first"
+    assert f"registry: found one that has our metrics, {expected}" == str(caught.value)
+    assert b"" == generate_latest(registry)
+    with Exporter(registry=registry):
+        lines = generate_latest(registry).decode().splitlines()
+        assert 1 == len([line for line in lines if line.startswith("call_initiation_build_info")])
+        assert not [line for line in lines if line.startswith("call_initiation_attempts")]
+
+
 # -- the end ------------------------------------------------------------------------------------------------------
 
 

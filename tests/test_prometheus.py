@@ -106,6 +106,16 @@ def test_registering_asks_for_no_snapshot() -> None:
     CollectorRegistry().register(SnapshotCollector(snapshot))
 
 
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_a_scrape_may_ask_for_one_metric(metric: Metric) -> None:
+    """By its name on `/metrics`, as `?name[]=` does, and it gets that one alone."""
+    name = metric.prometheus_name + ("_count" if metric.kind is Kind.HISTOGRAM else "")
+    registry = CollectorRegistry()
+    registry.register(SnapshotCollector(full().snapshot))
+    found = generate_latest(registry.restricted_registry([name])).decode().splitlines()
+    assert {name} == {line.partition("{")[0].partition(" ")[0] for line in found if not line.startswith("#")}
+
+
 def test_every_metric_of_the_catalogue_parses_in_both_formats() -> None:
     """The names and kinds that a parser finds are the catalogue's."""
     text = {family.name: family.type for family in parse_text(scrape(full()))}

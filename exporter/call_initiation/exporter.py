@@ -53,9 +53,8 @@ from call_initiation.recording.assessment import Assessor
 from call_initiation.recording.recent import RecentFailures
 from call_initiation.recording.recorder import Recorder, Takeover
 from call_initiation.recording.updates import StateUpdate, Told
-from call_initiation.telemetry import collector, presets
+from call_initiation.telemetry import collector, presets, prometheus
 from call_initiation.telemetry.pipelines import Pipelines
-from call_initiation.telemetry.prometheus import SnapshotCollector
 
 if TYPE_CHECKING:
     from call_initiation.feed.feed import FeedThread, Run
@@ -74,7 +73,7 @@ class Exporter:
     """Observes call starts, tags each with its outcome and its agent's state, and exports what it saw.
 
     Args:
-        registry: The Prometheus registry to appear in; a registry of its own by default.
+        registry: The Prometheus registry to appear in until it is closed; a registry of its own by default.
         prometheus_port: Where to serve `/metrics`; nothing listens without it. 0 takes any free port.
         prometheus_address: The address to serve it on.
         settle: Seconds that a call waits, after its end, for state changes that took effect before it.
@@ -150,11 +149,11 @@ class Exporter:
             capacity=capacity,
         )
         self._recording: Recording = self._recorder
+        self._collector = prometheus.register(self.registry, self.aggregate.snapshot)
         self._journal: Journal | None = None
         if journal is not None and files is not None:
             self._keep_journal(Path(journal), files)
         self.aggregate.add_source(self._accounts)
-        self.registry.register(SnapshotCollector(self.aggregate.snapshot))
         self._is_closed = False
         self._at_exit = _weakly(self, "close")
         atexit.register(self._at_exit)
@@ -294,6 +293,7 @@ class Exporter:
             self._feed.join(max(0.0, deadline - monotonic()))
         if self._listener is not None:
             self._listener.close()
+        self.registry.unregister(self._collector)
 
     def ledgers(self) -> dict[str, Ledger]:
         """Return the accounts of each stage; for each, `recorded == exported + pending + dropped`."""
