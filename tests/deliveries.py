@@ -41,10 +41,10 @@ class Collector:
             raise answer
         return answer if isinstance(answer, Verdict) else Verdict(answer)
 
-    def connect_metrics(self) -> Callable[[], Delivered]:
+    def connect_metrics(self) -> Callable[[], Verdict]:
         """Count the connections."""
         self.connections += 1
-        return lambda: self.export([]).delivered
+        return lambda: self.export([])
 
 
 def delivery(collector: Collector, capacity: int = 100, batch: int = 10, interval: float = NEVER) -> Delivery[int]:

@@ -1,19 +1,15 @@
-"""What `collector` promises: OpenTelemetry's variables mean what they mean elsewhere, and failures are told apart."""
+"""What `collector` promises: OpenTelemetry's variables mean what they mean elsewhere."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event, Thread
 
 import grpc
 import pytest
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GrpcLogs
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcMetrics
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcSpans
-from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.metrics.export import AggregationTemporality
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from call_initiation.errors import SettingsError
@@ -21,11 +17,11 @@ from call_initiation.recording.aggregate import Aggregate
 from call_initiation.telemetry import collector, otlp
 from call_initiation.telemetry.collector import Limits, Signal
 from call_initiation.telemetry.delivery import Delivered, Verdict
-from collector import PATIENCE, Answer, Collector, Fault, refusing_port
+from collector import Collector, refusing_port
+from exports import record, span, spans_to
 from samples import REFUSED
 
-YES, NOT_NOW, NEVER = Verdict(Delivered.YES), Verdict(Delivered.NOT_NOW), Verdict(Delivered.NEVER)
-SCOPE = otlp.scope("1.0")
+YES, NOT_NOW = Verdict(Delivered.YES), Verdict(Delivered.NOT_NOW)
 OTLP = "OTEL_EXPORTER_OTLP_"
 ENDPOINT = f"{OTLP}ENDPOINT"
 
@@ -46,29 +42,6 @@ def sink() -> Iterator[Collector]:
     """Return a collector."""
     with Collector() as made:
         yield made
-
-
-def span() -> ReadableSpan:
-    """Return a span."""
-    made = otlp.span_of(REFUSED, otlp.attributes(REFUSED), Resource({}), SCOPE)
-    assert made is not None
-    return made
-
-
-def record() -> ReadableLogRecord:
-    """Return a failure event."""
-    return otlp.readable(otlp.record_of(REFUSED, otlp.attributes(REFUSED)), Resource({}), SCOPE)
-
-
-def spans_to(
-    monkeypatch: pytest.MonkeyPatch, url: str, timeout: str = "10"
-) -> collector.Export[Sequence[ReadableSpan]]:
-    """Return the export of spans over HTTP to a URL."""
-    monkeypatch.setenv(ENDPOINT, url)
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", timeout)
-    connect = collector.spans(None)
-    assert connect is not None
-    return connect()
 
 
 @pytest.mark.parametrize(
@@ -320,91 +293,3 @@ def test_an_exporter_that_was_handed_over_is_used() -> None:
     assert connect is not None
     assert YES == connect()([span()])
     assert 1 == len(exporter.get_finished_spans())
-
-
-# -- telling failures apart ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("answer", "verdict"),
-    [
-        (Answer(200), YES),
-        (Answer(202), YES),
-        (Answer(fault=Fault.PARTIAL), Verdict(Delivered.YES, refused=1)),
-        (Answer(301), NEVER),
-        (Answer(400), NEVER),
-        (Answer(401), NEVER),
-        (Answer(413), NEVER),
-        (Answer(500), NEVER),
-        (Answer(429, {"Retry-After": "0"}), NOT_NOW),
-        (Answer(429, {"Retry-After": "3600"}), NOT_NOW),
-        (Answer(502, {"Retry-After": "3600"}), NOT_NOW),
-        (Answer(503, {"Retry-After": "3600"}), NOT_NOW),
-        (Answer(504, {"Retry-After": "3600"}), NOT_NOW),
-    ],
-    ids=str,
-)
-def test_the_last_answer_tells(
-    answer: Answer, verdict: Verdict, sink: Collector, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However fast it comes: what the collector only can't take now isn't lost, what it refuses isn't repeated."""
-    sink.answer = answer
-    assert verdict == spans_to(monkeypatch, sink.url)([span()])
-
-
-def test_a_slow_refusal_is_a_refusal(sink: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes longer than OpenTelemetry's first pause, and yet trying again can't help."""
-    sink.answer = Answer(400, fault=Fault.SLOW)
-    pause = Event()
-    export = spans_to(monkeypatch, sink.url)
-    verdicts: list[Verdict] = []
-    exporting = Thread(target=lambda: verdicts.append(export([span()])))
-    exporting.start()
-    sink.wait(lambda: len(sink.requests) == 1)
-    pause.wait(0.6)
-    sink.hurry()
-    exporting.join(PATIENCE)
-    assert [NEVER] == verdicts
-
-
-@pytest.mark.parametrize("fault", ["refused", "black hole"])
-def test_no_answer_means_try_again(fault: str, sink: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even where the time is so short that OpenTelemetry's exporter doesn't try again itself."""
-    sink.answer = Answer(fault=Fault.BLACK_HOLE)
-    url = sink.url if fault == "black hole" else f"http://127.0.0.1:{refusing_port()}"
-    assert NOT_NOW == spans_to(monkeypatch, url, timeout="0.2")([span()])
-
-
-def test_an_answer_in_words_is_an_answer(sink: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some collectors say `ok` or `{}`."""
-    export = spans_to(monkeypatch, sink.url)
-    for words in (b"ok", b"{}", b"<html>"):
-        assert YES == collector._verdict(200, words)
-    assert YES == export([span()])
-
-
-def test_a_batch_that_cannot_be_encoded_is_not_tried_again(sink: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing was sent, and nothing ever could be."""
-    export = spans_to(monkeypatch, sink.url)
-    assert NEVER == export([object()])  # type: ignore[list-item]
-    assert YES == export([span()])
-
-
-class Failing(SpanExporter):
-    """An exporter of a dialer's own that fails after a while."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:  # noqa: ARG002 - the interface
-        """Fail."""
-        Event().wait(self.seconds)
-        return SpanExportResult.FAILURE
-
-
-@pytest.mark.parametrize(("seconds", "verdict"), [(0.0, NEVER), (0.55, NOT_NOW)])
-def test_elsewhere_the_time_tells(seconds: float, verdict: Verdict) -> None:
-    """Who failed at once has refused; who took its time has tried again by itself."""
-    connect = collector.spans(Failing(seconds))
-    assert connect is not None
-    assert verdict == connect()([span()])

@@ -217,11 +217,11 @@ def test_our_own_exports_are_not_instrumented() -> None:
     """A dialer that instruments `requests` or gRPC must not see spans of our exports."""
     seen: list[bool] = []
 
-    def export() -> Delivered:
+    def export() -> Verdict:
         seen.append(is_instrumentation_enabled())
-        return YES
+        return Verdict(YES)
 
-    spans: Delivery[int] = Delivery("spans", lambda: lambda _: Verdict(export()), capacity=1, batch=1, interval=NEVER)
+    spans: Delivery[int] = Delivery("spans", lambda: lambda _: export(), capacity=1, batch=1, interval=NEVER)
     spans.put(1)
     assert spans.flush(SOON)
     spans.close(SOON)

@@ -5,7 +5,7 @@ from threading import Thread
 import pytest
 
 from call_initiation.events import Ledger
-from call_initiation.telemetry.delivery import MetricsDelivery
+from call_initiation.telemetry.delivery import MetricsDelivery, Verdict
 from deliveries import NEVER, NOT_NOW, REFUSED, SOON, YES, Collector, accounts
 
 
@@ -26,13 +26,13 @@ def test_metrics_go_at_the_interval_and_once_more_at_the_end() -> None:
 
 
 def test_each_export_of_metrics_is_accounted_for(caplog: pytest.LogCaptureFixture) -> None:
-    """By what became of it; one that fails is no record lost, for the next one holds it all."""
-    collector = Collector(YES, NOT_NOW, REFUSED, ValueError("secret"))
+    """By what became of it, also of a part of it; one that fails is no record lost, for the next one holds it all."""
+    collector = Collector(YES, NOT_NOW, REFUSED, ValueError("secret"), Verdict(YES, refused=1))
     metrics = MetricsDelivery(collector.connect_metrics, NEVER)
     metrics.start()
-    for _ in range(4):
+    for _ in range(5):
         assert metrics.flush(SOON)
-    assert Ledger(recorded=4, exported=1, dropped={"not_now": 1, "never": 2}) == accounts(metrics)
+    assert Ledger(recorded=5, exported=1, dropped={"not_now": 1, "never": 2, "refused": 1}) == accounts(metrics)
     assert ["exporting metrics failed: ValueError"] == caplog.messages
     metrics.hurry()
     metrics.close(SOON)

@@ -3,9 +3,7 @@
 A signal is exported when an endpoint is set for it, or when `OTEL_<SIGNAL>_EXPORTER` says `otlp`; `none` and
 `OTEL_SDK_DISABLED` turn it off. Nothing is imported before it is needed: gRPC alone is larger than the rest.
 
-The exporters say only whether an export failed. What can be tried again (OTLP specification, "Failures") they try again
-by themselves, for seconds; whether to go on after that is judged here. Over HTTP the collector's last answer tells, and
-also which part of a batch it refused. Elsewhere the time must tell: a failure that comes back at once is one for good.
+The exporters say only whether an export failed; what it means is judged by what the collector answered (`verdicts`).
 """
 
 import os
@@ -15,7 +13,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from importlib import import_module
-from time import monotonic
 from typing import Any, Final, TypeVar
 
 from opentelemetry.sdk._logs import ReadableLogRecord
@@ -26,19 +23,12 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.util.re import parse_env_headers
 
 from call_initiation.errors import SettingsError
-from call_initiation.telemetry.delivery import Delivered, Verdict
+from call_initiation.telemetry import verdicts
+from call_initiation.telemetry.verdicts import Export
 
 Batch = TypeVar("Batch")
-Export = Callable[[Batch], Verdict]
-"""Exports a batch."""
 Connect = Callable[[], Export[Batch]]
 """Makes the exporter, on first use and anew in a forked child; nothing is imported before."""
-
-_AT_ONCE: Final = 0.5
-"""Seconds below which an exporter hasn't tried again: its first pause is 0.8 s or more."""
-
-_TRY_AGAIN: Final = frozenset({429, 502, 503, 504})
-"""Answers after which a batch may be sent again (OTLP specification, "Retryable Response Codes"); no other may."""
 
 _CREDENTIAL_PROVIDER: Final = "CREDENTIAL_PROVIDER"
 """Part of the variables that name an HTTP session of the operator's own for OpenTelemetry's exporters."""
@@ -184,16 +174,18 @@ def _connect(
     signal: Signal, exporter: Any, success: object, place: tuple[str, str], environment: Mapping[str, str]
 ) -> Connect[Any] | None:
     if exporter is not None:
-        return lambda: judged(exporter.export, success)
+        return lambda: verdicts.by_time(exporter.export, success)
     if not is_on(signal, environment):
         return None
     spoken = protocol(signal, environment)
     module, name = f"opentelemetry.exporter.otlp.proto.{spoken}.{place[0]}", place[1]
-    is_ours = spoken == "http" and not any(_CREDENTIAL_PROVIDER in key for key in environment)
+    has_own_session = spoken == "http" and any(_CREDENTIAL_PROVIDER in key for key in environment)
 
     def connected() -> Export[Any]:
         make = partial(getattr(import_module(module), name), **_told(signal, spoken, environment))
-        return answered(make) if is_ours else judged(make().export, success)
+        if has_own_session:
+            return verdicts.by_time(make().export, success)
+        return verdicts.by_answer(make) if spoken == "http" else verdicts.by_status(make)
 
     return connected
 
@@ -219,62 +211,6 @@ def _unread(signal: Signal, what: str, environment: Mapping[str, str]) -> str:
     """Return a variable's value where no exporter would find it, or one for this signal, in `os.environ`."""
     is_read = os.environ.get(f"{_OTLP}{signal}_{what}") or os.environ.get(f"{_OTLP}{what}")
     return "" if is_read else environment.get(f"{_OTLP}{what}", "")
-
-
-def judged(export: Callable[[Any], object], success: object) -> Export[Any]:
-    """Return `export`, made to tell a failure for now from one for good by the time that it took."""
-
-    def exported(batch: Any) -> Verdict:
-        began = monotonic()
-        if export(batch) is success:
-            return Verdict(Delivered.YES)
-        return Verdict(Delivered.NEVER if monotonic() - began < _AT_ONCE else Delivered.NOT_NOW)
-
-    return exported
-
-
-def answered(make: Callable[..., Any]) -> Export[Any]:
-    """Return the export of an exporter over HTTP, made to tell what the collector's last answer says.
-
-    Args:
-        make: Makes the exporter; takes a `session` of requests.
-    """
-    session = import_module("requests").Session()
-    send, last = session.send, Verdict(Delivered.NEVER)
-
-    def sent(request: Any, **options: Any) -> Any:
-        nonlocal last
-        last = Verdict(Delivered.NOT_NOW)  # it stays so if no answer comes
-        response = send(request, **options)
-        last = _verdict(response.status_code, response.content)
-        return response
-
-    session.send = sent
-    export = make(session=session).export
-
-    def exported(batch: Any) -> Verdict:
-        nonlocal last
-        last = Verdict(Delivered.NEVER)  # it stays so if nothing could be sent: the batch itself is at fault
-        export(batch)
-        return last
-
-    return exported
-
-
-def _verdict(status: int, content: bytes) -> Verdict:
-    if status // 100 == 2:  # noqa: PLR2004 - every 2xx
-        return Verdict(Delivered.YES, _refused(content))
-    return Verdict(Delivered.NOT_NOW if status in _TRY_AGAIN else Delivered.NEVER)
-
-
-def _refused(content: bytes) -> int:
-    """Return how many records an answer says were refused; on the wire, the three signals' answers are alike."""
-    protocol_buffers = import_module("google.protobuf.message")
-    answers = import_module("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
-    try:
-        return int(answers.ExportTraceServiceResponse.FromString(content).partial_success.rejected_spans)
-    except protocol_buffers.DecodeError:  # some collectors answer in words
-        return 0
 
 
 def _whole(environment: Mapping[str, str], key: str, default: int) -> int:

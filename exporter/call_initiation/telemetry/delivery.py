@@ -281,7 +281,7 @@ class MetricsDelivery:
         interval: Seconds between exports.
     """
 
-    def __init__(self, connect: Callable[[], Callable[[], Delivered]], interval: float) -> None:
+    def __init__(self, connect: Callable[[], Callable[[], Verdict]], interval: float) -> None:
         self.stage = "metrics"
         self._connect = connect
         self._interval = interval
@@ -294,8 +294,9 @@ class MetricsDelivery:
         self._wake = Flag()
         self._flushes: deque[Flag] = deque()
         self._is_closed = False
-        self._tally: Counter[Delivered] = Counter()
-        self._export: Callable[[], Delivered] | None = None
+        self._exported = 0
+        self._dropped: Counter[str] = Counter()
+        self._export: Callable[[], Verdict] | None = None
 
     def start(self) -> None:
         """Begin to export."""
@@ -323,15 +324,10 @@ class MetricsDelivery:
         self.flush(timeout)
 
     def ledger(self) -> Ledger:
-        """Return the accounts: one record for each export."""
+        """Return the accounts: one record for each export; one of which a part was refused counts as `refused`."""
         with self._lock:
-            tally = self._tally.copy()
-        dropped = {delivered.value: tally[delivered] for delivered in (Delivered.NOT_NOW, Delivered.NEVER)}
-        return Ledger(
-            recorded=sum(tally.values()),
-            exported=tally[Delivered.YES],
-            dropped={reason: count for reason, count in dropped.items() if count},
-        )
+            exported, dropped = self._exported, dict(self._dropped)
+        return Ledger(recorded=exported + sum(dropped.values()), exported=exported, dropped=dropped)
 
     def _run(self) -> None:
         otel_context.attach(otel_context.set_value("suppress_instrumentation", True))  # noqa: FBT003 - as above
@@ -340,19 +336,22 @@ class MetricsDelivery:
             self._wake.wait(self._interval)
             self._wake.clear()
             is_last, flushes = self._is_closed, len(self._flushes)
-            delivered = self._tried()
+            verdict = self._tried()
             with self._lock:
-                self._tally[delivered] += 1
+                if verdict == Verdict(Delivered.YES):
+                    self._exported += 1
+                else:
+                    self._dropped["refused" if verdict.delivered is Delivered.YES else verdict.delivered.value] += 1
             for _ in range(flushes):
                 self._flushes.popleft().set()
         while self._flushes:  # asked for while we were being closed
             self._flushes.popleft().set()
 
-    def _tried(self) -> Delivered:
+    def _tried(self) -> Verdict:
         try:
             if self._export is None:
                 self._export = self._connect()
             return self._export()
         except Exception as error:  # noqa: BLE001 - an exporter's fault is counted, and goes no further
             _logger.warning("exporting metrics failed: %s", type(error).__name__)
-            return Delivered.NEVER
+            return Verdict(Delivered.NEVER)

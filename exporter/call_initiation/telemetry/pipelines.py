@@ -32,7 +32,7 @@ from call_initiation.journal.backlog import Files
 from call_initiation.recording.aggregate import View
 from call_initiation.recording.assessment import glance
 from call_initiation.telemetry import collector, otlp
-from call_initiation.telemetry.delivery import Delivered, Delivery, MetricsDelivery, Passing
+from call_initiation.telemetry.delivery import Delivered, Delivery, MetricsDelivery, Passing, Verdict
 from call_initiation.telemetry.meters import MeterSink
 
 _LONGEST_RESOURCE: Final = 4_000
@@ -150,15 +150,15 @@ class Pipelines:
     def _metrics_delivery(self, connect: collector.Connect[MetricsData]) -> None:
         temporality = collector.temporality(self._environment)
 
-        def connected() -> Callable[[], Delivered]:
+        def connected() -> Callable[[], Verdict]:
             export = connect()
             view = otlp.MetricsView(temporality, self._resource, self._version, self._since)
 
-            def exported() -> Delivered:
-                delivered = export(view.data(self._snapshot(), time_ns())).delivered
-                if delivered is Delivered.YES:
+            def exported() -> Verdict:
+                verdict = export(view.data(self._snapshot(), time_ns()))
+                if verdict.delivered is Delivered.YES:
                     view.delivered()
-                return delivered
+                return verdict
 
             return exported
 
