@@ -25,10 +25,13 @@ class Collector:
         self.may_answer.set()
         self.was_asked = Flag()
         self.connections = 0
+        self.refused_connections = 0
 
     def connect(self) -> Callable[[Sequence[int]], Verdict]:
-        """Count the connections."""
+        """Count the connections; refuse the first ones, as many as are to be refused."""
         self.connections += 1
+        if self.connections <= self.refused_connections:
+            raise ImportError
         return self.export
 
     def export(self, batch: Sequence[int]) -> Verdict:
@@ -42,9 +45,9 @@ class Collector:
         return answer if isinstance(answer, Verdict) else Verdict(answer)
 
     def connect_metrics(self) -> Callable[[], Verdict]:
-        """Count the connections."""
-        self.connections += 1
-        return lambda: self.export([])
+        """Count the connections, as above."""
+        export = self.connect()
+        return lambda: export([])
 
 
 def delivery(collector: Collector, capacity: int = 100, batch: int = 10, interval: float = NEVER) -> Delivery[int]:

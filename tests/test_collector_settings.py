@@ -1,9 +1,7 @@
 """What `collector` promises: OpenTelemetry's variables mean what they mean elsewhere."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
-import grpc
 import pytest
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GrpcLogs
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcMetrics
@@ -18,7 +16,7 @@ from call_initiation.telemetry import collector, otlp
 from call_initiation.telemetry.collector import Limits, Signal
 from call_initiation.telemetry.delivery import Delivered, Verdict
 from collector import Collector, refusing_port
-from exports import record, span, spans_to
+from exports import called, record, span, spans_to
 from samples import REFUSED
 
 YES, NOT_NOW = Verdict(Delivered.YES), Verdict(Delivered.NOT_NOW)
@@ -82,27 +80,17 @@ def test_exporters_over_http_are_told_of_it(sink: Collector) -> None:
 def test_exporters_over_grpc_are_told_of_it() -> None:
     """The same, in gRPC's words."""
     seen: list[dict[str, str]] = []
-
-    class Handler(grpc.GenericRpcHandler):
-        def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
-            seen.append({str(key): str(value) for key, value in details.invocation_metadata})
-            return grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
-
-    server = grpc.server(ThreadPoolExecutor(1), [Handler()])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    connect = collector.spans(None, given(f"http://127.0.0.1:{port}", **{f"{OTLP}PROTOCOL": "grpc"}))
-    assert connect is not None
-    assert YES == connect()([span()])
-    server.stop(None).wait()
+    with called(seen=seen) as url:
+        connect = collector.spans(None, given(url, **{f"{OTLP}PROTOCOL": "grpc"}))
+        assert connect is not None
+        assert YES == connect()([span()])
     assert ["canary"] == [metadata["api-key"] for metadata in seen]
 
 
 def test_what_the_process_says_itself_is_left_to_the_exporter(sink: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its variables win, one by one."""
     monkeypatch.setenv(ENDPOINT, sink.url)
-    monkeypatch.setenv(f"{OTLP}TRACES_COMPRESSION", "none")
-    connect = collector.spans(None, given(sink.url))
+    connect = collector.spans(None, given(sink.url, **{f"{OTLP}TRACES_COMPRESSION": "none"}))
     assert connect is not None
     assert YES == connect()([span()])
     assert [("canary", None)] == [(h["api-key"], h.get("content-encoding")) for h in sink.headers]
@@ -117,7 +105,7 @@ def test_a_signal_with_an_endpoint_of_its_own_gets_no_common_key(
     connect = collector.spans(None, environment)
     assert connect is not None
     assert YES == connect()([span()])
-    assert "api-key" not in sink.headers[0]
+    assert not {"api-key", "content-encoding"} & sink.headers[0].keys()
 
 
 # -- the variables ------------------------------------------------------------------------------------------------
@@ -202,6 +190,9 @@ TEMPORALITY = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
 TRACES = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
 
 
+COMPRESSION, TIMEOUT = "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_TIMEOUT"
+
+
 def read_all(environment: dict[str, str]) -> object:
     """Read every variable."""
     limits, temporality = collector.limits(environment), collector.temporality(environment)
@@ -209,7 +200,7 @@ def read_all(environment: dict[str, str]) -> object:
         limits,
         temporality,
         collector.protocol(Signal.TRACES, environment),
-        collector.is_on(Signal.TRACES, environment),
+        collector.spans(None, {ENDPOINT: "http://c", **environment}),
     )
 
 
@@ -227,6 +218,8 @@ def read_all(environment: dict[str, str]) -> object:
         (DELAY, "nan", f"{DELAY}: found 'nan', expected a number above 0"),
         (TEMPORALITY, "both", f"{TEMPORALITY}: found 'both', expected cumulative, delta or lowmemory"),
         (TRACES, "http/json", f"{TRACES}: found 'http/json', expected http/protobuf or grpc"),
+        (COMPRESSION, "brotli", f"{COMPRESSION}: found 'brotli', expected none, gzip or deflate"),
+        (TIMEOUT, "10s", f"{TIMEOUT}: found '10s', expected a number above 0"),
         ("OTEL_TRACES_EXPORTER", "zipkin", "OTEL_TRACES_EXPORTER: found 'zipkin', expected otlp or none"),
     ],
 )
@@ -251,6 +244,28 @@ def test_a_bad_protocol_is_met_at_the_start(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")
     with pytest.raises(SettingsError):
         collector.metrics(None)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (COMPRESSION, ""),
+        (COMPRESSION, " None "),
+        (COMPRESSION, "GZIP"),
+        (COMPRESSION, "deflate"),
+        (f"{OTLP}COMPRESSION", ""),
+        (TIMEOUT, ""),
+    ],
+)
+def test_all_words_of_the_standard_can_be_said_over_grpc(key: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenTelemetry's own exporter can't be made with most of these; an empty one means unset."""
+    monkeypatch.setenv(key, value)
+    monkeypatch.setenv(f"{OTLP}PROTOCOL", "grpc")
+    with called() as url:
+        monkeypatch.setenv(ENDPOINT, url)
+        connect = collector.spans(None)
+        assert connect is not None
+        assert YES == connect()([span()])
 
 
 def test_every_signal_goes_to_its_own_path(sink: Collector, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,6 +121,23 @@ def test_an_exporter_that_raises_is_told_without_its_words(caplog: pytest.LogCap
     spans.close(SOON)
 
 
+def test_an_exporter_that_cannot_be_made_refuses_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """All waits until it can be made."""
+    collector = Collector()
+    collector.refused_connections = 1
+    spans = delivery(collector)
+    spans.put(1)
+    while not spans.flush(SOON):
+        pass
+    assert (2, [[1]], ["exporting spans failed: ImportError"]) == (
+        collector.connections,
+        collector.batches,
+        caplog.messages,
+    )
+    assert Ledger(recorded=1, exported=1) == accounts(spans)
+    spans.close(SOON)
+
+
 def test_the_queue_is_bounded_and_the_oldest_goes_first() -> None:
     """What is in hand counts as well; the youngest are kept."""
     collector = Collector(NOT_NOW)

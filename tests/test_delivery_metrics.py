@@ -38,6 +38,18 @@ def test_each_export_of_metrics_is_accounted_for(caplog: pytest.LogCaptureFixtur
     metrics.close(SOON)
 
 
+def test_an_exporter_of_metrics_that_cannot_be_made_is_made_next_time() -> None:
+    """It has refused nothing."""
+    collector = Collector()
+    collector.refused_connections = 1
+    metrics = MetricsDelivery(collector.connect_metrics, NEVER)
+    metrics.start()
+    for _ in range(2):
+        assert metrics.flush(SOON)
+    assert Ledger(recorded=2, exported=1, dropped={"not_now": 1}) == accounts(metrics)
+    metrics.close(SOON)
+
+
 def test_a_flush_of_metrics_exports_what_stands_now() -> None:
     """An export that was under way before holds older numbers, and doesn't count as done."""
     collector = Collector()

@@ -1,8 +1,6 @@
 """What `verdicts` promises: what the collector can't take now isn't lost, what it refuses isn't repeated."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from threading import Event, Thread
 
 import grpc
@@ -19,7 +17,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from call_initiation.telemetry import collector, verdicts
 from call_initiation.telemetry.delivery import Delivered, Verdict
 from collector import PATIENCE, Answer, Collector, Fault, black_hole, refusing_port
-from exports import span, spans_to
+from exports import called, span, spans_to
 
 YES, NOT_NOW, NEVER = Verdict(Delivered.YES), Verdict(Delivered.NOT_NOW), Verdict(Delivered.NEVER)
 
@@ -102,21 +100,6 @@ def test_a_batch_that_cannot_be_encoded_is_not_tried_again(sink: Collector, monk
 # -- over gRPC ----------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def called(*, answer: Callable[[grpc.ServicerContext], Message], largest: int = -1) -> Iterator[str]:
-    """Run a collector that takes gRPC, and messages of so many bytes at most; yield its URL."""
-
-    class Handler(grpc.GenericRpcHandler):
-        def service(self, _: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
-            return grpc.unary_unary_rpc_method_handler(lambda _, context: answer(context).SerializeToString())
-
-    server = grpc.server(ThreadPoolExecutor(1), [Handler()], options=[("grpc.max_receive_message_length", largest)])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield f"http://127.0.0.1:{port}"
-    server.stop(None).wait()
-
-
 def failing(status: StatusCode, *details: tuple[str, bytes]) -> Callable[[grpc.ServicerContext], Message]:
     """Return what fails a call."""
 
@@ -163,7 +146,7 @@ def test_the_last_status_tells(
     answer: Callable[[grpc.ServicerContext], Message], verdict: Verdict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the specification's table, however fast it comes; what is exhausted comes back only where it says when."""
-    with called(answer=answer) as url:
+    with called(answer) as url:
         export = spans_to(monkeypatch, url, "0.7", "grpc")
         assert [verdict] * 2 == [export([span()]) for _ in range(2)]
 
@@ -176,13 +159,13 @@ def test_a_slow_status_is_no_other_status(monkeypatch: pytest.MonkeyPatch) -> No
         pause.wait(0.6)
         context.abort(StatusCode.INVALID_ARGUMENT, "no")
 
-    with called(answer=refused) as url:
+    with called(refused) as url:
         assert NEVER == spans_to(monkeypatch, url, protocol="grpc")([span()])
 
 
 def test_what_a_server_never_takes_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch above its limit is no matter of time, and is no batch below it."""
-    with called(answer=lambda _: ExportTraceServiceResponse(), largest=3_000) as url:
+    with called(largest=3_000) as url:
         export = spans_to(monkeypatch, url, protocol="grpc")
         assert (NEVER, YES) == (export([span()] * 10), export([span()]))
 
@@ -202,7 +185,7 @@ def test_who_comes_back_is_heard_on_another_channel(monkeypatch: pytest.MonkeyPa
     def unavailable_once(context: grpc.ServicerContext) -> Message:
         return failing(statuses.pop())(context)
 
-    with called(answer=unavailable_once) as url:
+    with called(unavailable_once) as url:
         assert NEVER == spans_to(monkeypatch, url, protocol="grpc")([span()])
 
 

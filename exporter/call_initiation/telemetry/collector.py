@@ -43,8 +43,12 @@ _TEMPORALITIES: Final = {
     "lowmemory": AggregationTemporality.DELTA,
 }
 _HISTOGRAMS: Final = {"explicit_bucket_histogram": False, "base2_exponential_bucket_histogram": True}
-_COMPRESSIONS: Final = {"http": "opentelemetry.exporter.otlp.proto.http", "grpc": "grpc"}
-"""The modules in which the exporters' enumerations of compressions are."""
+_COMPRESSIONS: Final = {"none": "NoCompression", "gzip": "Gzip", "deflate": "Deflate"}
+"""The words of the standard, and of the exporters' enumerations."""
+_ENUMERATIONS: Final = {"http": "opentelemetry.exporter.otlp.proto.http", "grpc": "grpc"}
+"""The modules in which these are."""
+_PATIENCE: Final = 10.0
+"""Seconds that an exporter tries where nothing else is said."""
 
 
 class Signal(StrEnum):
@@ -178,11 +182,14 @@ def _connect(
     if not is_on(signal, environment):
         return None
     spoken = protocol(signal, environment)
+    compression = _compression(signal, environment)
+    told = {"timeout": _timeout(signal, environment), **_told(signal, spoken, environment)}
     module, name = f"opentelemetry.exporter.otlp.proto.{spoken}.{place[0]}", place[1]
     has_own_session = spoken == "http" and any(_CREDENTIAL_PROVIDER in key for key in environment)
 
     def connected() -> Export[Any]:
-        make = partial(getattr(import_module(module), name), **_told(signal, spoken, environment))
+        compressions = import_module(_ENUMERATIONS[spoken]).Compression
+        make = partial(getattr(import_module(module), name), compression=compressions[compression], **told)
         if has_own_session:
             return verdicts.by_time(make().export, success)
         return verdicts.by_answer(make) if spoken == "http" else verdicts.by_status(make)
@@ -190,8 +197,35 @@ def _connect(
     return connected
 
 
+def _compression(signal: Signal, environment: Mapping[str, str]) -> str:
+    """Return what an exporter's enumeration calls the compression, which each exporter would read in its own way."""
+    key, named = _said(signal, "COMPRESSION", environment)
+    word = named.lower() or "none"
+    if word not in _COMPRESSIONS:
+        raise SettingsError(key, repr(named), "none, gzip or deflate")
+    return _COMPRESSIONS[word]
+
+
+def _timeout(signal: Signal, environment: Mapping[str, str]) -> float:
+    """Return for how many seconds an exporter tries: OpenTelemetry's for Python read seconds here."""
+    key, named = _said(signal, "TIMEOUT", environment)
+    return _number({key: named}, key, _PATIENCE)
+
+
+def _said(signal: Signal, what: str, environment: Mapping[str, str]) -> tuple[str, str]:
+    """Return the variable that says something of a signal, and what it says; an empty one says nothing.
+
+    A signal with an endpoint of its own goes to somebody else, whom what a preset says doesn't concern.
+    """
+    own, common = f"{_OTLP}{signal}_{what}", f"{_OTLP}{what}"
+    if said := environment.get(own, "").strip():
+        return own, said
+    is_elsewhere = environment.get(f"{_OTLP}{signal}_ENDPOINT")
+    return common, (os.environ if is_elsewhere else environment).get(common, "").strip()
+
+
 def _told(signal: Signal, spoken: str, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return what an exporter must be told of an environment, for by itself it reads `os.environ` alone.
+    """Return where an exporter sends to, and with what headers, as far as it can't read that in `os.environ` by itself.
 
     A signal with an endpoint of its own is told nothing: it goes to somebody else, whom a preset's key doesn't concern.
     """
@@ -202,8 +236,6 @@ def _told(signal: Signal, spoken: str, environment: Mapping[str, str]) -> dict[s
         told["endpoint"] = endpoint if spoken == "grpc" else f"{endpoint}/v1/{signal.lower()}"
     if headers := _unread(signal, "HEADERS", environment):
         told["headers"] = parse_env_headers(headers)
-    if compression := _unread(signal, "COMPRESSION", environment):
-        told["compression"] = import_module(_COMPRESSIONS[spoken]).Compression[compression.title()]
     return told
 
 

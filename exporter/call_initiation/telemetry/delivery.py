@@ -223,13 +223,15 @@ class Delivery(Generic[Record]):
         return verdict.delivered is not Delivered.NOT_NOW and not self._is_closed
 
     def _try(self, batch: Sequence[Record]) -> Verdict:
+        fault = Delivered.NOT_NOW  # an exporter that can't be made has refused nothing
         try:
             if self._export is None:
                 self._export = self._connect()
+            fault = Delivered.NEVER
             return self._export(batch)
         except Exception as error:  # noqa: BLE001 - an exporter's fault is counted, and goes no further
             _logger.warning("exporting %s failed: %s", self.stage, type(error).__name__)
-            return Verdict(Delivered.NEVER)
+            return Verdict(fault)
 
 
 class Passing(Generic[Record]):
@@ -348,10 +350,12 @@ class MetricsDelivery:
             self._flushes.popleft().set()
 
     def _tried(self) -> Verdict:
+        fault = Delivered.NOT_NOW  # as above
         try:
             if self._export is None:
                 self._export = self._connect()
+            fault = Delivered.NEVER
             return self._export()
         except Exception as error:  # noqa: BLE001 - an exporter's fault is counted, and goes no further
             _logger.warning("exporting metrics failed: %s", type(error).__name__)
-            return Verdict(Delivered.NEVER)
+            return Verdict(fault)
