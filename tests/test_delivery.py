@@ -83,6 +83,51 @@ def test_after_a_failure_the_next_try_waits() -> None:
     spans.close(0.0)
 
 
+@pytest.mark.parametrize("wait", [0.0, 3600.0])
+def test_a_full_batch_does_not_wake_who_waits_after_a_failure(wait: float) -> None:
+    """However many records come meanwhile; once one has been taken, a full batch goes at once again."""
+    collector = Collector(Verdict(NOT_NOW, wait=wait))
+    spans = delivery(collector, batch=2)
+    spans.put(1)
+    spans.hurry()
+    assert spans._idle.wait(SOON)
+    collector.was_asked.clear()
+    for record in range(2, 90):
+        spans.put(record)
+    assert (False, False) == (spans._wake.is_set(), collector.was_asked.is_set())
+    assert spans.flush(SOON)
+    collector.was_asked.clear()
+    spans.put(90)
+    spans.put(91)
+    assert collector.was_asked.wait(SOON)
+    assert [[1], [1, 2], [3, 4]] == collector.batches[:3]
+    spans.close(SOON)
+
+
+def test_the_interval_does_not_shorten_what_a_collector_asks_for() -> None:
+    """It is left alone, until somebody flushes: once, and no longer than one try takes."""
+    collector = Collector(*[Verdict(NOT_NOW, wait=3600.0)] * 3)
+    spans = delivery(collector, interval=0.001)
+    spans.put(1)
+    assert spans._idle.wait(SOON)
+    for tries in (2, 3):
+        assert not spans.flush(NEVER)
+        assert [[1]] * tries == collector.batches
+    assert spans.flush(SOON)
+    assert Ledger(recorded=1, exported=1) == accounts(spans)
+    spans.close(SOON)
+
+
+def test_a_flush_heeds_a_wait_that_it_has_time_for() -> None:
+    """And tries again after it."""
+    collector = Collector(*[Verdict(NOT_NOW, wait=0.01)] * 2)
+    spans = delivery(collector)
+    spans.put(1)
+    assert spans.flush(SOON)
+    assert [[1]] * 3 == collector.batches
+    spans.close(SOON)
+
+
 def test_what_is_refused_for_good_is_not_sent_again() -> None:
     """It is dropped and counted; what follows goes on."""
     collector = Collector(REFUSED)
@@ -127,8 +172,8 @@ def test_an_exporter_that_cannot_be_made_refuses_nothing(caplog: pytest.LogCaptu
     collector.refused_connections = 1
     spans = delivery(collector)
     spans.put(1)
-    while not spans.flush(SOON):
-        pass
+    assert not spans.flush(SOON)
+    assert spans.flush(SOON)
     assert (2, [[1]], ["exporting spans failed: ImportError"]) == (
         collector.connections,
         collector.batches,
@@ -261,7 +306,7 @@ def test_the_books_balance_whatever_the_collector_does(
 ) -> None:
     """Every record is exported once, or waits, or was dropped for a reason."""
     collector = Collector(*answers)
-    spans = delivery(collector, capacity=capacity, batch=batch)
+    spans = delivery(collector, capacity=capacity, batch=batch, interval=0.001)
     total = 0
     for burst in bursts:
         for record in range(burst):

@@ -50,6 +50,18 @@ def test_an_exporter_of_metrics_that_cannot_be_made_is_made_next_time() -> None:
     metrics.close(SOON)
 
 
+def test_the_interval_of_metrics_does_not_shorten_what_a_collector_asks_for() -> None:
+    """It is left alone, until somebody flushes."""
+    collector = Collector(*[Verdict(NOT_NOW, wait=3600.0)] * 9)
+    metrics = MetricsDelivery(collector.connect_metrics, 0.001)
+    metrics.start()
+    assert collector.was_asked.wait(SOON)
+    for _ in range(8):
+        assert metrics.flush(SOON)
+    assert Ledger(recorded=9, dropped={"not_now": 9}) == accounts(metrics)
+    metrics.close(SOON)
+
+
 def test_a_flush_of_metrics_exports_what_stands_now() -> None:
     """An export that was under way before holds older numbers, and doesn't count as done."""
     collector = Collector()

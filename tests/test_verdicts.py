@@ -20,6 +20,8 @@ from collector import PATIENCE, Answer, Collector, Fault, black_hole, refusing_p
 from exports import called, span, spans_to
 
 YES, NOT_NOW, NEVER = Verdict(Delivered.YES), Verdict(Delivered.NOT_NOW), Verdict(Delivered.NEVER)
+LATER = Verdict(Delivered.NOT_NOW, wait=300.0)
+"""What a collector that asks for an hour gets: no header may stop us for longer."""
 
 
 @pytest.fixture
@@ -44,10 +46,12 @@ def sink() -> Iterator[Collector]:
         (Answer(413), NEVER),
         (Answer(500), NEVER),
         (Answer(429, {"Retry-After": "0"}), NOT_NOW),
-        (Answer(429, {"Retry-After": "3600"}), NOT_NOW),
-        (Answer(502, {"Retry-After": "3600"}), NOT_NOW),
-        (Answer(503, {"Retry-After": "3600"}), NOT_NOW),
-        (Answer(504, {"Retry-After": "3600"}), NOT_NOW),
+        (Answer(429, {"Retry-After": "17"}), Verdict(Delivered.NOT_NOW, wait=17.0)),
+        (Answer(503, {"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}), LATER),
+        (Answer(429, {"Retry-After": "3600"}), LATER),
+        (Answer(502, {"Retry-After": "3600"}), LATER),
+        (Answer(503, {"Retry-After": "3600"}), LATER),
+        (Answer(504, {"Retry-After": "3600"}), LATER),
     ],
     ids=str,
 )
@@ -133,13 +137,17 @@ EXHAUSTED, UNAVAILABLE = StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAVAILABLE
         ),
         *((failing(status, BESIDE), NEVER) for status in (StatusCode.INVALID_ARGUMENT, StatusCode.UNAUTHENTICATED)),
         *((failing(status), NEVER) for status in (StatusCode.UNIMPLEMENTED, StatusCode.INTERNAL, StatusCode.UNKNOWN)),
-        *((failing(StatusCode[name], BESIDE), NOT_NOW) for name in sorted(verdicts._CALL_AGAIN)),
+        *((failing(StatusCode[name], BESIDE), LATER) for name in sorted(verdicts._CALL_AGAIN)),
         (failing(UNAVAILABLE), NOT_NOW),
         (failing(EXHAUSTED), NEVER),
         (failing(EXHAUSTED, details(BadRequest())), NEVER),
         (failing(EXHAUSTED, ("grpc-status-details-bin", b"busy")), NEVER),
-        (failing(EXHAUSTED, BESIDE), NOT_NOW),
-        (failing(EXHAUSTED, details(BadRequest(), HOUR)), NOT_NOW),
+        (failing(EXHAUSTED, BESIDE), LATER),
+        (failing(EXHAUSTED, details(BadRequest(), HOUR)), LATER),
+        (
+            failing(EXHAUSTED, details(RetryInfo(retry_delay=Duration(seconds=17)))),
+            Verdict(Delivered.NOT_NOW, wait=17.0),
+        ),
     ],
 )
 def test_the_last_status_tells(

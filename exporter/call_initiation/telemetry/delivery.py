@@ -2,7 +2,9 @@
 
 The recorder hands a record over and goes on; a slow or dead collector is met here. What isn't delivered is kept and
 tried again, oldest first and with the same ids, until the queue is full or the collector refuses it for good; what is
-given up is counted. Where there is a backlog, as a journal has one, it goes first, and outlives the process.
+given up is counted. A collector that fails is left alone for the interval, or for as long as it asks for, however much
+waits; only a flush and the end try once more before that. Where there is a backlog, as a journal has one, it goes
+first, and outlives the process.
 OpenTelemetry's own batch processors drop a batch after one failed export and can hold a process
 for half a minute at its end, which is why they aren't used.
 """
@@ -16,7 +18,7 @@ from enum import Enum
 from threading import Event as Flag
 from threading import Lock, Thread
 from time import monotonic
-from typing import Generic, Protocol, TypeVar, assert_never
+from typing import Final, Generic, Protocol, TypeVar, assert_never
 
 from opentelemetry import context as otel_context
 
@@ -24,6 +26,12 @@ from call_initiation.events import Ledger
 
 Record = TypeVar("Record")
 Kept_co = TypeVar("Kept_co", covariant=True)
+
+_BREATH: Final = 0.1
+"""Seconds between the tries of one flush, where the collector asks for no more."""
+
+_UNMADE: Final = 60.0
+"""Seconds until an exporter that couldn't be made is made anew; what it lacks is hardly there sooner."""
 
 _logger = logging.getLogger("call_initiation")
 
@@ -45,10 +53,12 @@ class Verdict:
     Attributes:
         delivered: What became of it as a whole.
         refused: How many records the collector refused for good although it took the rest (OTLP's partial success).
+        wait: For how many seconds it asked to be left alone.
     """
 
     delivered: Delivered
     refused: int = 0
+    wait: float = 0.0
 
 
 class Backlog(Protocol[Kept_co]):
@@ -110,6 +120,7 @@ class Delivery(Generic[Record]):
         self._wake = Flag()
         self._idle = Flag()
         self._is_closed = False
+        self._wait: float | None = None
         self._export: Callable[[Sequence[Record]], Verdict] | None = None
 
     def start(self) -> None:
@@ -129,7 +140,7 @@ class Delivery(Generic[Record]):
                 self._dropped["queue_full"] += 1
             if self._thread is None:
                 self._start()
-        if len(self._waiting) >= self._batch and not self._wake.is_set():
+        if self._wait is None and len(self._waiting) >= self._batch and not self._wake.is_set():
             self._wake.set()
 
     def hurry(self) -> None:
@@ -137,13 +148,20 @@ class Delivery(Generic[Record]):
         self._wake.set()
 
     def flush(self, timeout: float) -> bool:
-        """Export what waits now; tell whether nothing was left within `timeout` seconds."""
+        """Export what waits now; tell whether nothing was left within `timeout` seconds.
+
+        Where the collector asks to be left alone for longer than that, one try is all.
+        """
         deadline = monotonic() + timeout
         while self._thread is not None and self.ledger().pending:
             self._idle.clear()
             self._wake.set()
-            if not self._idle.wait(deadline - monotonic()) or monotonic() >= deadline:
+            is_tried = self._idle.wait(deadline - monotonic())
+            breath = 0.0 if self._wait is None else max(self._wait, min(self._interval, _BREATH))
+            if not is_tried or monotonic() + breath >= deadline:
                 return not self.ledger().pending
+            self._idle.clear()
+            self._idle.wait(breath)
         return True
 
     def close(self, timeout: float) -> None:
@@ -175,7 +193,7 @@ class Delivery(Generic[Record]):
     def _run(self) -> None:
         otel_context.attach(otel_context.set_value("suppress_instrumentation", True))  # noqa: FBT003 - a context value; our own exports are no calls of the dialer's
         while not self._is_closed:
-            self._wake.wait(self._interval)
+            self._wake.wait(max(self._interval, self._wait or 0.0))
             self._wake.clear()
             while self._step():
                 pass
@@ -223,15 +241,20 @@ class Delivery(Generic[Record]):
         return verdict.delivered is not Delivered.NOT_NOW and not self._is_closed
 
     def _try(self, batch: Sequence[Record]) -> Verdict:
-        fault = Delivered.NOT_NOW  # an exporter that can't be made has refused nothing
+        verdict = self._tried(batch)
+        self._wait = verdict.wait if verdict.delivered is Delivered.NOT_NOW else None
+        return verdict
+
+    def _tried(self, batch: Sequence[Record]) -> Verdict:
+        fault = Verdict(Delivered.NOT_NOW, wait=_UNMADE)  # an exporter that can't be made has refused nothing
         try:
             if self._export is None:
                 self._export = self._connect()
-            fault = Delivered.NEVER
+            fault = Verdict(Delivered.NEVER)
             return self._export(batch)
         except Exception as error:  # noqa: BLE001 - an exporter's fault is counted, and goes no further
             _logger.warning("exporting %s failed: %s", self.stage, type(error).__name__)
-            return Verdict(fault)
+            return fault
 
 
 class Passing(Generic[Record]):
@@ -296,6 +319,7 @@ class MetricsDelivery:
         self._wake = Flag()
         self._flushes: deque[Flag] = deque()
         self._is_closed = False
+        self._wait = 0.0
         self._exported = 0
         self._dropped: Counter[str] = Counter()
         self._export: Callable[[], Verdict] | None = None
@@ -335,10 +359,11 @@ class MetricsDelivery:
         otel_context.attach(otel_context.set_value("suppress_instrumentation", True))  # noqa: FBT003 - as above
         is_last = False
         while not is_last:
-            self._wake.wait(self._interval)
+            self._wake.wait(max(self._interval, self._wait))
             self._wake.clear()
             is_last, flushes = self._is_closed, len(self._flushes)
             verdict = self._tried()
+            self._wait = verdict.wait
             with self._lock:
                 if verdict == Verdict(Delivered.YES):
                     self._exported += 1
@@ -350,12 +375,12 @@ class MetricsDelivery:
             self._flushes.popleft().set()
 
     def _tried(self) -> Verdict:
-        fault = Delivered.NOT_NOW  # as above
+        fault = Verdict(Delivered.NOT_NOW)  # as above
         try:
             if self._export is None:
                 self._export = self._connect()
-            fault = Delivered.NEVER
+            fault = Verdict(Delivered.NEVER)
             return self._export()
         except Exception as error:  # noqa: BLE001 - an exporter's fault is counted, and goes no further
             _logger.warning("exporting metrics failed: %s", type(error).__name__)
-            return Verdict(fault)
+            return fault

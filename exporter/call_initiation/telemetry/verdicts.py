@@ -8,10 +8,11 @@ for good.
 
 from collections.abc import Callable
 from importlib import import_module
-from time import monotonic
+from time import monotonic, time
 from types import SimpleNamespace
 from typing import Any, Final, TypeVar
 
+from call_initiation.api.pacing import LONGEST_WAIT, retry_after
 from call_initiation.telemetry.delivery import Delivered, Verdict
 
 Batch = TypeVar("Batch")
@@ -61,7 +62,7 @@ def by_answer(make: Callable[..., Any]) -> Export[Any]:
         nonlocal last
         last = Verdict(Delivered.NOT_NOW)  # it stays so if no answer comes
         response = send(request, **options)
-        last = _of_answer(response.status_code, response.content)
+        last = _of_answer(response.status_code, response.content, response.headers.get("Retry-After"))
         return response
 
     session.send = sent
@@ -114,19 +115,22 @@ def by_status(make: Callable[..., Any]) -> Export[Any]:
     return exported
 
 
-def _of_answer(status: int, content: bytes) -> Verdict:
+def _of_answer(status: int, content: bytes, wait: str | None = None) -> Verdict:
     if status // 100 == 2:  # noqa: PLR2004 - every 2xx
         return Verdict(Delivered.YES, _refused(content))
-    return Verdict(Delivered.NOT_NOW if status in _TRY_AGAIN else Delivered.NEVER)
+    if status in _TRY_AGAIN:
+        return Verdict(Delivered.NOT_NOW, wait=retry_after(wait, time()) or 0.0)
+    return Verdict(Delivered.NEVER)
 
 
 def _of_failure(error: Any) -> Verdict:
-    status = error.code().name
-    may_be_sent_again = status in _CALL_AGAIN or (status == _CALL_AGAIN_IF_TOLD and _delay(error) is not None)
-    return Verdict(Delivered.NOT_NOW if may_be_sent_again else Delivered.NEVER)
+    status, wait = error.code().name, _wait(error)
+    if status in _CALL_AGAIN or (status == _CALL_AGAIN_IF_TOLD and wait is not None):
+        return Verdict(Delivered.NOT_NOW, wait=wait or 0.0)
+    return Verdict(Delivered.NEVER)
 
 
-def _delay(error: Any) -> float | None:
+def _wait(error: Any) -> float | None:
     """Return how many seconds a failed call's `RetryInfo` asks for, among the status's details or beside them."""
     details = import_module("google.rpc.error_details_pb2")
     told: dict[str, bytes] = dict(error.trailing_metadata() or ())
@@ -136,7 +140,8 @@ def _delay(error: Any) -> float | None:
         infos += [details.RetryInfo.FromString(one.value) for one in packed if one.Is(details.RetryInfo.DESCRIPTOR)]
     except import_module("google.protobuf.message").DecodeError:  # a proxy's own words
         return None
-    return max((info.retry_delay.ToNanoseconds() / 1e9 for info in infos), default=None)
+    waits = [min(max(info.retry_delay.ToNanoseconds() / 1e9, 0.0), LONGEST_WAIT) for info in infos]
+    return max(waits, default=None)
 
 
 def _refused(content: bytes) -> int:
