@@ -3,7 +3,9 @@
 import atexit
 import gc
 import logging
+import threading
 import weakref
+from io import StringIO
 from typing import Any
 
 import httpx
@@ -16,7 +18,13 @@ from opentelemetry.sdk._logs.export import (
     SimpleLogRecordProcessor,
 )
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricExporter, MetricExportResult, MetricsData
+from opentelemetry.sdk.metrics.export import (
+    ConsoleMetricExporter,
+    InMemoryMetricReader,
+    MetricExporter,
+    MetricExportResult,
+    MetricsData,
+)
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -365,6 +373,19 @@ def test_a_child_of_an_exporter_that_is_closed_stays_quiet() -> None:
     with dialer(exporter) as client:
         client.post(CALLS, json=PAYLOAD)
     assert Ledger(recorded=1, dropped={"closed": 1}) == lawful(exporter)["attempts"]
+
+
+def test_what_could_have_no_thread_at_the_start_gets_one_with_the_next_turn() -> None:
+    """Metrics too, which nothing but time sets going."""
+    before = threading.stack_size(1 << 46)
+    try:
+        exporter = Exporter(settle=0.0, metric_exporter=ConsoleMetricExporter(StringIO()))
+    finally:
+        threading.stack_size(before)
+    with exporter, dialer(exporter) as client:
+        client.post(CALLS, json=PAYLOAD)
+        assert exporter.flush(SOON)
+        assert 1 == lawful(exporter)["metrics"].exported
 
 
 def test_a_child_begins_anew() -> None:

@@ -1,14 +1,19 @@
 """What the pipelines promise: none where none is asked for, what was handed over first, and anew after a fork."""
 
 import json
+import threading
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor, ReadWriteLogRecord
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
 from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
+from opentelemetry.sdk.resources import Resource, ResourceDetector
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NoOpTracerProvider
@@ -123,13 +128,86 @@ def test_a_reset_begins_anew_as_another_process(pipelines: Pipelines) -> None:
     pipelines.sinks["spans"].record(REFUSED)
     (delivery,) = pipelines.deliveries
     assert Ledger(recorded=1, pending=1) == delivery.ledger()
-    before = pipelines._resource
+    before = pipelines.identity()
     pipelines.reset()
     pipelines.sinks["spans"].record(ACCEPTED)
     assert delivery.flush(20.0)
     assert Ledger(recorded=1, exported=1) == delivery.ledger()
     (span,) = kept.get_finished_spans()
-    assert pipelines._resource is span.resource is not before
+    assert pipelines.identity() is span.resource is not before
+
+
+class Unhurried(ResourceDetector):
+    """A detector that asks somebody who takes his time."""
+
+    may_answer = Event()
+
+    def detect(self) -> Resource:
+        """Wait."""
+        assert self.may_answer.wait(20.0)
+        return Resource({"cloud.region": "eu-west-1"})
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Event]:
+    """Have a detector installed and chosen that waits until the test says so; yield what it waits for."""
+    about = tmp_path / "unhurried-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Name: unhurried\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[opentelemetry_resource_detector]\nunhurried = {__name__}:Unhurried\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", "unhurried")
+    monkeypatch.setattr(Unhurried, "may_answer", Event())
+    yield Unhurried.may_answer
+    Unhurried.may_answer.set()
+
+
+def test_nobody_waits_for_a_detector(unhurried: Event) -> None:
+    """Not the dialer's start, not a fork; a detector is asked once, and what it finds is on the first span."""
+    pipelines, kept = Pipelines(Aggregate().snapshot, {}, "1.2.3"), InMemorySpanExporter()
+    pipelines.spans(None, kept)
+    pipelines.start()
+    pipelines.reset()
+    unhurried.set()
+    pipelines.sinks["spans"].record(REFUSED)
+    (delivery,) = pipelines.deliveries
+    assert delivery.flush(20.0)
+    assert ["eu-west-1"] == [span.resource.attributes["cloud.region"] for span in kept.get_finished_spans()]
+    assert pipelines.identity() is pipelines.identity()
+    delivery.close(1.0)
+
+
+def test_who_we_are_without_a_thread_for_detectors(
+    pipelines: Pipelines, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is what the environment says, until there is one."""
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "dialer")
+    before = threading.stack_size(1 << 46)
+    try:
+        undetected = pipelines.identity()
+    finally:
+        threading.stack_size(before)
+    assert ["detecting the resource failed: RuntimeError"] == caplog.messages
+    assert (
+        {"service.name": "dialer"}.items() <= undetected.attributes.items() <= pipelines.identity().attributes.items()
+    )
+    assert undetected.attributes.keys() < pipelines.identity().attributes.keys()
+
+
+def test_a_delivery_that_could_have_no_thread_gets_one_later(pipelines: Pipelines) -> None:
+    """Each start tries again."""
+    pipelines.metrics(None, ConsoleMetricExporter(StringIO()))
+    (delivery,) = pipelines.deliveries
+    before = threading.stack_size(1 << 46)
+    try:
+        pipelines.start()
+    finally:
+        threading.stack_size(before)
+    assert delivery.flush(0.0)
+    assert Ledger() == delivery.ledger()
+    pipelines.start()
+    assert delivery.flush(20.0)
+    assert Ledger(recorded=1, exported=1) == delivery.ledger()
 
 
 def keep(files: Files, path: Path, resource: bytes) -> None:
@@ -169,7 +247,7 @@ def test_a_resource_that_cannot_be_read_is_our_own(resource: bytes, tmp_path: Pa
     pipelines.start()
     (delivery,) = pipelines.deliveries
     assert delivery.flush(20.0)
-    assert [pipelines._resource] == [span.resource for span in spans.get_finished_spans()]
+    assert [pipelines.identity()] == [span.resource for span in spans.get_finished_spans()]
     delivery.close(1.0)
 
 
@@ -192,7 +270,7 @@ def test_what_cannot_wait_in_files_goes_through_memory(tmp_path: Path) -> None:
 def test_who_we_are_is_said_in_ascii(pipelines: Pipelines, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it isn't too long."""
     said = json.loads(pipelines.resource())
-    assert pipelines._resource.attributes["service.instance.id"] == said["service.instance.id"]
+    assert pipelines.identity().attributes["service.instance.id"] == said["service.instance.id"]
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "owner=é," + "x=" + "y" * 5_000)
     pipelines.reset()
     assert b"" == pipelines.resource()

@@ -365,6 +365,7 @@ class Exporter:
     def _tidy(self) -> None:
         if self._journal is not None:
             self._journal.turn()
+        self._pipelines.start()  # what could have no thread before
         self._count_agents()
 
     def _listen(self, address: str, port: int | None) -> Listener | None:

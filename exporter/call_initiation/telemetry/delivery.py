@@ -88,6 +88,7 @@ class Delivery(Generic[Record]):
         capacity: How many records may wait; beyond, the oldest is dropped.
         batch: How many records go at once.
         interval: Seconds between exports.
+        prepare: What to do first, on the thread.
         backlog: What else is to be delivered, and goes first.
     """
 
@@ -99,10 +100,12 @@ class Delivery(Generic[Record]):
         capacity: int,
         batch: int,
         interval: float,
+        prepare: Callable[[], object] = lambda: None,
         backlog: Backlog[Record] | None = None,
     ) -> None:
         self.stage = stage
         self._connect = connect
+        self._prepare = prepare
         self._backlog = backlog
         self._capacity = capacity
         self._batch = batch
@@ -192,6 +195,7 @@ class Delivery(Generic[Record]):
 
     def _run(self) -> None:
         otel_context.attach(otel_context.set_value("suppress_instrumentation", True))  # noqa: FBT003 - a context value; our own exports are no calls of the dialer's
+        self._prepare()
         while not self._is_closed:
             self._wake.wait(max(self._interval, self._wait or 0.0))
             self._wake.clear()
@@ -304,11 +308,18 @@ class MetricsDelivery:
     Args:
         connect: Makes the function that exports a snapshot, on first use and anew in a forked child.
         interval: Seconds between exports.
+        prepare: What to do first, on the thread.
     """
 
-    def __init__(self, connect: Callable[[], Callable[[], Verdict]], interval: float) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Callable[[], Verdict]],
+        interval: float,
+        prepare: Callable[[], object] = lambda: None,
+    ) -> None:
         self.stage = "metrics"
         self._connect = connect
+        self._prepare = prepare
         self._interval = interval
         self.reset()
 
@@ -325,11 +336,13 @@ class MetricsDelivery:
         self._export: Callable[[], Verdict] | None = None
 
     def start(self) -> None:
-        """Begin to export."""
+        """Begin to export, if that hasn't begun."""
         with self._lock:
             if self._thread is None and not self._is_closed:
-                self._thread = Thread(target=self._run, name="call-initiation-metrics", daemon=True)
-                self._thread.start()
+                thread = Thread(target=self._run, name="call-initiation-metrics", daemon=True)
+                with suppress(RuntimeError):  # no thread can be had now: who starts us again tries again
+                    thread.start()
+                    self._thread = thread
 
     def hurry(self) -> None:
         """Export without waiting for the interval."""
@@ -357,6 +370,7 @@ class MetricsDelivery:
 
     def _run(self) -> None:
         otel_context.attach(otel_context.set_value("suppress_instrumentation", True))  # noqa: FBT003 - as above
+        self._prepare()
         is_last = False
         while not is_last:
             self._wake.wait(max(self._interval, self._wait))

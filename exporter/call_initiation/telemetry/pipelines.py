@@ -5,8 +5,10 @@ standard `OTEL_*` variables; where there is none of them, nothing is made and no
 """
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from threading import Lock
 from time import time_ns
 from typing import Any, Final, cast
 
@@ -16,7 +18,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricsData
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource, ServiceInstanceIdResourceDetector
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace.export import SpanExporter
@@ -37,6 +39,8 @@ from call_initiation.telemetry.meters import MeterSink
 
 _LONGEST_RESOURCE: Final = 4_000
 """Bytes of a resource in a journal."""
+
+_logger = logging.getLogger("call_initiation")
 
 
 class Pipelines:
@@ -69,23 +73,43 @@ class Pipelines:
         self._environment = environment
         self._version = version
         self._latest = otlp.LatestAttributes()
-        self._resource, self._since = Resource.create(), time_ns()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._since = time_ns()
+        self._found: Resource | None = None
+        self._finding = Lock()
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Begin to deliver; what could have no thread before tries again."""
         for delivery in self.deliveries:
             delivery.start()
 
     def reset(self) -> None:
         """Begin anew as another process: what is held is the parent's to deliver."""
-        self._resource, self._since = Resource.create(), time_ns()
+        self._begin()
         for delivery in self.deliveries:
             delivery.reset()
         self.start()
 
+    def identity(self) -> Resource:
+        """Return who we are.
+
+        A detector may take seconds to find that out, and has a thread of its own: so it is found out once, when one of
+        our own threads begins, and neither the dialer's start nor a fork waits for it.
+        """
+        with self._finding:
+            if self._found is None:
+                try:
+                    self._found = Resource.create()
+                except Exception as error:  # noqa: BLE001 - no thread can be had now, or a detector is at fault
+                    _logger.warning("detecting the resource failed: %s", type(error).__name__)
+                    return _undetected()
+            return self._found
+
     def resource(self) -> bytes:
         """Return who we are, as a journal keeps it; empty where that is too long."""
-        said = json.dumps(dict(self._resource.attributes)).encode()
+        said = json.dumps(dict(self.identity().attributes)).encode()
         return said if len(said) <= _LONGEST_RESOURCE else b""
 
     def spans(self, provider: trace.TracerProvider | None, exporter: SpanExporter | None) -> Tracing:
@@ -106,9 +130,9 @@ class Pipelines:
             return otlp.span_of(attempt, otlp.attributes(attempt), self._resource_of(resource), scope)
 
         spans: Delivery[ReadableSpan] = self._delivery("spans", connect, made)
-        sink = otlp.SpanSink(spans.put, self._latest, lambda: self._resource, self._version)
+        sink = otlp.SpanSink(spans.put, self._latest, self.identity, self._version)
         (self.sinks if self._files is None else self.journaled)["spans"] = sink
-        return Tracing(TracerProvider(resource=self._resource, shutdown_on_exit=False), _described)
+        return Tracing(TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False), _described)
 
     def _joined_spans(self, provider: TracerProvider) -> Tracing:
         tracer = provider.get_tracer(SCOPE, self._version)
@@ -136,7 +160,7 @@ class Pipelines:
 
             events: Delivery[ReadableLogRecord] = self._delivery("events", connect, made)
             sink = otlp.EventSink(
-                lambda record: events.put(otlp.readable(record, self._resource, scope)), self._latest, extra
+                lambda record: events.put(otlp.readable(record, self.identity(), scope)), self._latest, extra
             )
             (self.sinks if self._files is None else self.journaled)["events"] = sink
 
@@ -152,7 +176,7 @@ class Pipelines:
 
         def connected() -> Callable[[], Verdict]:
             export = connect()
-            view = otlp.MetricsView(temporality, self._resource, self._version, self._since)
+            view = otlp.MetricsView(temporality, self.identity(), self._version, self._since)
 
             def exported() -> Verdict:
                 verdict = export(view.data(self._snapshot(), time_ns()))
@@ -162,7 +186,8 @@ class Pipelines:
 
             return exported
 
-        self.deliveries.append(MetricsDelivery(connected, collector.limits(self._environment).metrics_interval))
+        interval = collector.limits(self._environment).metrics_interval
+        self.deliveries.append(MetricsDelivery(connected, interval, self.identity))
 
     def _delivery(
         self, stage: str, connect: collector.Connect[Any], made: Callable[[Attempt, bytes], Any]
@@ -174,6 +199,7 @@ class Pipelines:
             capacity=limits.capacity,
             batch=limits.batch,
             interval=limits.interval,
+            prepare=self.identity,
             backlog=None if self._files is None else self._files.backlog(stage, made),
         )
         self.deliveries.append(delivery)
@@ -181,7 +207,13 @@ class Pipelines:
 
     def _resource_of(self, said: bytes) -> Resource:
         """Return the resource of who recorded a call; our own where that can't be read."""
-        return _resource(said) or self._resource
+        return _resource(said) or self.identity()
+
+
+def _undetected() -> Resource:
+    """Return who we are by those detectors alone that are always asked, and need no thread."""
+    unknown = Resource({"service.name": "unknown_service"})
+    return unknown.merge(ServiceInstanceIdResourceDetector().detect()).merge(OTELResourceDetector().detect())
 
 
 @lru_cache(maxsize=64)
