@@ -126,6 +126,8 @@ def test_a_signal_with_an_endpoint_of_its_own_gets_no_common_key(
         ({"OTEL_SDK_DISABLED": "true", ENDPOINT: "http://c"}, False),
         ({"OTEL_SDK_DISABLED": "TRUE", "OTEL_{}_EXPORTER": "otlp"}, False),
         ({"OTEL_SDK_DISABLED": "false", ENDPOINT: "http://c"}, True),
+        ({"OTEL_{}_EXPORTER": "console, otlp"}, True),
+        ({"OTEL_{}_EXPORTER": " , "}, False),
     ],
 )
 def test_a_signal_is_on_when_the_environment_says_so(
@@ -134,6 +136,16 @@ def test_a_signal_is_on_when_the_environment_says_so(
     """An endpoint or the exporter's name turns it on; `none` and the SDK's switch turn it off."""
     named = {name.format(signal): value for name, value in environment.items()}
     assert is_on == collector.is_on(signal, named)
+
+
+def test_exporters_that_only_a_dialers_sdk_has_are_left_to_it(caplog: pytest.LogCaptureFixture) -> None:
+    """A warning, once, and nothing is exported of the signal: whoever names another exporter doesn't want OTLP."""
+    environment = {ENDPOINT: "http://c", "OTEL_METRICS_EXPORTER": "prometheus, pigeon"}
+    off = {"OTEL_SDK_DISABLED": "true", "OTEL_METRICS_EXPORTER": "owl"}
+    assert [None] * 3 == [collector.metrics(None, given) for given in (environment, environment, off)]
+    assert [
+        "OTEL_METRICS_EXPORTER: found 'prometheus, pigeon', expected otlp or none; we export nothing of it"
+    ] == caplog.messages
 
 
 def test_one_signals_endpoint_turns_no_other_on() -> None:
@@ -194,7 +206,8 @@ COMPRESSION, TIMEOUT = "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_O
 
 
 def read_all(environment: dict[str, str]) -> object:
-    """Read every variable."""
+    """Read every variable, as a program of ours does."""
+    collector.check(environment)
     limits, temporality = collector.limits(environment), collector.temporality(environment)
     return (
         limits,
@@ -221,6 +234,7 @@ def read_all(environment: dict[str, str]) -> object:
         (COMPRESSION, "brotli", f"{COMPRESSION}: found 'brotli', expected none, gzip or deflate"),
         (TIMEOUT, "10s", f"{TIMEOUT}: found '10s', expected a number above 0"),
         ("OTEL_TRACES_EXPORTER", "zipkin", "OTEL_TRACES_EXPORTER: found 'zipkin', expected otlp or none"),
+        ("OTEL_LOGS_EXPORTER", "otlp,console", "OTEL_LOGS_EXPORTER: found 'otlp,console', expected otlp or none"),
     ],
 )
 def test_what_cannot_be_used_is_named(key: str, value: str, sentence: str) -> None:

@@ -162,7 +162,9 @@ async def is_over(end: asyncio.Event, within: float) -> bool:
 
 def _exporter(settings: Settings) -> Exporter:
     """Make the exporter; where no collector takes spans they end here, but exemplars still show their ids."""
-    is_sent = collector.is_on(Signal.TRACES, presets.environment(settings.preset))
+    environment = presets.environment(settings.preset)
+    collector.check(environment)
+    is_sent = collector.is_on(Signal.TRACES, environment)
     provider = None if is_sent else TracerProvider(shutdown_on_exit=False)
     return Exporter(
         settle=settings.settle,

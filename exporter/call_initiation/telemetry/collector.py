@@ -1,17 +1,20 @@
 """OpenTelemetry's own OTLP exporters, chosen by the standard `OTEL_*` variables and made to tell more than they tell.
 
 A signal is exported when an endpoint is set for it, or when `OTEL_<SIGNAL>_EXPORTER` says `otlp`; `none` and
-`OTEL_SDK_DISABLED` turn it off. Nothing is imported before it is needed: gRPC alone is larger than the rest.
+`OTEL_SDK_DISABLED` turn it off. Exporters that we don't have may be those of a dialer's own SDK, whose variables these
+are too: the library only warns of them, a program of ours can't mean them (`check`). Nothing is imported before it is
+needed: gRPC alone is larger than the rest.
 
 The exporters say only whether an export failed; what it means is judged by what the collector answered (`verdicts`).
 """
 
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
+from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any, Final, TypeVar
 
@@ -29,6 +32,8 @@ from call_initiation.telemetry.verdicts import Export
 Batch = TypeVar("Batch")
 Connect = Callable[[], Export[Batch]]
 """Makes the exporter, on first use and anew in a forked child; nothing is imported before."""
+
+_EXPORTERS: Final = frozenset({"otlp", "none"})
 
 _CREDENTIAL_PROVIDER: Final = "CREDENTIAL_PROVIDER"
 """Part of the variables that name an HTTP session of the operator's own for OpenTelemetry's exporters."""
@@ -49,6 +54,8 @@ _ENUMERATIONS: Final = {"http": "opentelemetry.exporter.otlp.proto.http", "grpc"
 """The modules in which these are."""
 _PATIENCE: Final = 10.0
 """Seconds that an exporter tries where nothing else is said."""
+
+_logger = logging.getLogger("call_initiation")
 
 
 class Signal(StrEnum):
@@ -77,19 +84,38 @@ class Limits:
 
 
 def is_on(signal: Signal, environment: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether a signal is to be exported.
+    """Tell whether a signal is to be exported."""
+    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    key, named = _exporters(signal, environment)
+    if named - _EXPORTERS and "otlp" not in named:
+        _warn(key, environment[key])
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+    return "otlp" in named or (not named and any(environment.get(endpoint) for endpoint in endpoints))
+
+
+def check(environment: Mapping[str, str]) -> None:
+    """Refuse what only another program could mean.
 
     Raises:
         SettingsError: `OTEL_<SIGNAL>_EXPORTER` names an exporter that we don't have.
     """
+    for signal in Signal:
+        key, named = _exporters(signal, environment)
+        if len(named) > 1 or named - _EXPORTERS:
+            raise SettingsError(key, repr(environment[key].strip()), "otlp or none")
+
+
+def _exporters(signal: Signal, environment: Mapping[str, str]) -> tuple[str, set[str]]:
+    """Return the variable that names a signal's exporters, and their names; opentelemetry-python takes a list there."""
     key = f"OTEL_{signal}_EXPORTER"
-    named = environment.get(key, "").strip().lower()
-    if named not in {"", "otlp", "none"}:
-        raise SettingsError(key, repr(named), "otlp or none")
-    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or named == "none":
-        return False
-    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
-    return named == "otlp" or any(environment.get(endpoint) for endpoint in endpoints)
+    return key, {name for part in environment.get(key, "").split(",") if (name := part.strip().lower())}
+
+
+@lru_cache
+def _warn(key: str, found: str) -> None:
+    """Say once that a signal goes nowhere."""
+    _logger.warning("%s: found %r, expected otlp or none; we export nothing of it", key, found)
 
 
 def limits(environment: Mapping[str, str] = os.environ) -> Limits:
