@@ -98,13 +98,15 @@ class Pipelines:
         A detector may take seconds to find that out, and has a thread of its own: so it is found out once, when one of
         our own threads begins, and neither the dialer's start nor a fork waits for it.
         """
+        return self._found or self._find()
+
+    def _find(self) -> Resource:
         with self._finding:
-            if self._found is None:
-                try:
-                    self._found = Resource.create()
-                except Exception as error:  # noqa: BLE001 - no thread can be had now, or a detector is at fault
-                    _logger.warning("detecting the resource failed: %s", type(error).__name__)
-                    return _undetected()
+            try:
+                self._found = self._found or Resource.create()
+            except Exception as error:  # noqa: BLE001 - no thread can be had now, or a detector is at fault
+                _logger.warning("detecting the resource failed: %s", type(error).__name__)
+                return _undetected()
             return self._found
 
     def resource(self) -> bytes:
