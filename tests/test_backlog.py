@@ -143,6 +143,36 @@ def test_where_nothing_delivers_everything_is_kept(desk: Desk) -> None:
     assert [0] == heir.deliver(heir.spans)
 
 
+def test_what_waits_for_a_stage_that_is_off_is_kept(desk: Desk) -> None:
+    """For a process in which that delivers, whatever the others have delivered meanwhile."""
+    desk.keep(record(0), record(1, SPANS))
+    desk.files.close()
+    without_spans = Files(SMALLEST)
+    events = without_spans.backlog("events", made)
+    without_spans.adopt(sorted(desk.folder.iterdir()))
+    assert [0] == desk.deliver(events)
+    without_spans.close()
+    assert Ledger(recorded=1, exported=1, recovered=1) == events.ledger()
+    heir = Desk(desk.folder)
+    heir.adopt()
+    assert ([0, 1], []) == (heir.deliver(heir.spans), heir.deliver(heir.events))
+    assert [] == list(desk.folder.iterdir())
+
+
+def test_what_is_given_up_of_a_stage_that_is_off_is_a_fault(desk: Desk) -> None:
+    """It has no books here in which that could stand; once for each file, and none for what nobody waits for."""
+    big = Desk(desk.folder, 4 * SMALLEST)
+    for number in range(2_500):
+        big.keep(record(number, SPANS if number < 500 else EVENTS, padding=500))
+    files, faults = Files(SMALLEST), list[str]()
+    files.fault = faults.append
+    files.backlog("events", made)
+    files.adopt(sorted(desk.folder.iterdir()))
+    with_spans = [segment for segment in big.files.segments if segment.waiting["spans"]]
+    assert 1 < len(with_spans) < len(big.files.segments) - len(files.segments)
+    assert ["journal"] * len(with_spans) == faults
+
+
 def test_the_oldest_go_first_where_the_cap_is_reached(desk: Desk) -> None:
     """Counted exactly, each stage for itself; all files together never have more bytes than the cap."""
     total = 2_000

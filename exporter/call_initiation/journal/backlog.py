@@ -1,7 +1,8 @@
 """What waits on disk to be delivered: files in order of time, a cap on their bytes, and how far each stage has come.
 
 A stage takes records and then says what became of them; only then they are done with. A file that every stage is done
-with is removed. Where the cap is reached, the oldest file is given up with what is in it.
+with is removed: one that holds something for a stage which doesn't deliver here is kept for a process in which it does.
+Where the cap is reached, the oldest file is given up with what is in it.
 
 Laws:
 
@@ -10,7 +11,8 @@ Laws:
    were delivered when there was no time left to note it. These are delivered twice, with the same ids.
 2. A record that can't be read is dropped as `damaged`, once, and takes no other with it. Where not even its header can
    be read, each stage counts it. What can't be read at a file's end counts as one record.
-3. All files together have no more than `size` bytes; what is given up for that is dropped as `journal_full`.
+3. All files together have no more than `size` bytes; what is given up for that is dropped as `journal_full`. Of a stage
+   that doesn't deliver here there are no books: a file that is given up with something for it is a fault.
 """
 
 from collections import Counter
@@ -126,9 +128,8 @@ class Files:
                 self.tidy(segment)
 
     def tidy(self, segment: Segment) -> None:
-        """Remove a file that is done with, unless it is being written; where no stage delivers, all are kept."""
-        is_needed = not self.backlogs or any(segment.waiting[stage] for stage in self.backlogs)
-        if segment is not self._current and not is_needed:
+        """Remove a file that every stage is done with, unless it is being written."""
+        if segment is not self._current and not any(segment.waiting.values()):
             self._remove(segment)
 
     def _with_room(self) -> Segment | None:
@@ -150,9 +151,12 @@ class Files:
 
     def _make_room(self, size: int) -> None:
         while self.segments and sum(segment.size for segment in self.segments) + size > self._size:
+            oldest = self.segments[0]
             for backlog in self.backlogs.values():
-                backlog.give_up(self.segments[0])
-            self._remove(self.segments[0])
+                backlog.give_up(oldest)
+            if any(count for stage, count in oldest.waiting.items() if stage not in self.backlogs):
+                self.fault("journal")
+            self._remove(oldest)
 
     @property
     def _size_of_one(self) -> int:
