@@ -1,9 +1,11 @@
 """What `meters` promises: a dialer's own reader sees our numbers, and its exemplars point at our spans."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider, TraceBasedExemplarFilter
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, NumberDataPoint
 
@@ -20,7 +22,7 @@ from call_initiation.events import (
     NotificationTaken,
     SkewChange,
 )
-from call_initiation.recording.aggregate import Aggregate
+from call_initiation.recording.aggregate import Aggregate, Labels
 from call_initiation.telemetry.meters import MeterSink
 from samples import ACCEPTED, REFUSED, SPAN
 
@@ -64,6 +66,30 @@ def test_counters_and_gauges_are_read_from_the_aggregate() -> None:
     assert 1 == read(catalogue.FEED_UP)[()].value
 
 
+def test_the_numbers_of_a_collection_are_of_one_snapshot() -> None:
+    """Whoever collects: the books balance there, as they do in every snapshot; the next collection has new ones."""
+    readers = [InMemoryMetricReader(), InMemoryMetricReader()]
+    provider = MeterProvider(readers, shutdown_on_exit=False)
+    aggregate, snapshots = Aggregate(), count(1)
+    accounts = (catalogue.RECORDER_RECORDED, catalogue.RECORDER_EXPORTED)
+
+    def source() -> Iterator[tuple[Metric, Labels, float]]:
+        number = next(snapshots)
+        for metric in accounts:
+            yield metric, ("spans",), number
+
+    aggregate.add_source(source)
+    MeterSink(provider, "1.0", aggregate.snapshot)
+    collections = []
+    for reader in [*readers, *readers]:
+        data = reader.get_metrics_data()
+        assert data is not None
+        shown = data.resource_metrics[0].scope_metrics[0].metrics
+        collections.append([point.value for metric in shown for point in metric.data.data_points])
+    provider.shutdown()
+    assert [[1, 1], [2, 2], [3, 3], [4, 4]] == collections
+
+
 def test_durations_and_ages_are_histograms_with_our_buckets() -> None:
     """Recorded call by call; a call of an unknown agent has no age."""
     read = reading(ACCEPTED, replace(ACCEPTED, agent=NO_AGENT))
@@ -99,3 +125,15 @@ def test_the_dialers_exemplars_point_at_exported_spans(attempt: Attempt, expecte
     """A failure's span is exported whatever the sampler said; an unsampled success's isn't."""
     [point] = reading(attempt)(catalogue.DURATION).values()
     assert expected == [(exemplar.trace_id, exemplar.span_id) for exemplar in point.exemplars]
+
+
+@pytest.mark.parametrize(
+    "metric", [catalogue.DURATION, catalogue.AGENT_STATE_AGE, catalogue.FEED_EVENT_LAG, catalogue.ATTEMPTS]
+)
+def test_no_exemplar_points_at_a_span_that_happens_to_be_current(metric: Metric) -> None:
+    """Neither the one that another instrumentation gave the recorder's thread, nor the one in which somebody reads."""
+    current = trace.SpanContext(1, 2, is_remote=False, trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED))
+    with trace.use_span(trace.NonRecordingSpan(current)):
+        read = reading(replace(ACCEPTED, span=None), NotificationTaken(topic="presence", lag=0.07))
+    [point] = read(metric).values()
+    assert [] == list(point.exemplars)

@@ -61,6 +61,9 @@ from call_initiation.events import (
 )
 from call_initiation.recording.aggregate import Distribution, Exemplar, Family, Labels, View
 
+NO_CONTEXT: Final = trace.set_span_in_context(trace.INVALID_SPAN, Context())
+"""For what belongs to no span, or has its ids from us: an empty one the SDK would replace by the thread's own."""
+
 Attributes = dict[str, AttributeValue]
 _Point = NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint
 
@@ -69,8 +72,6 @@ _CLIENT: Final = SpanKind.CLIENT
 _WARN: Final = SeverityNumber.WARN
 _OK: Final = Status(StatusCode.UNSET)
 _ERROR: Final = Status(StatusCode.ERROR)
-_NO_CONTEXT: Final = trace.set_span_in_context(trace.INVALID_SPAN, Context())
-"""Not the thread's own, which is no call's; the record has its ids from us."""
 _NOT_KEPT: Final = cast("float", None)
 """For a histogram's extremes: infinities would be sent, and None isn't; the SDK's type has no word for that."""
 _AFTER_RECORDING: Final = ("call_initiation.duplicate.suspected",)
@@ -231,7 +232,7 @@ def record_of(attempt: Attempt, given: Attributes) -> LogRecord:
     record = LogRecord(
         timestamp=attempt.started_at,
         observed_timestamp=attempt.started_at + int(attempt.duration * 1e9),
-        context=_NO_CONTEXT,
+        context=NO_CONTEXT,
         severity_number=_WARN,
         severity_text="WARN",
         body=f"call start {attempt.outcome}: {attempt.error_code}",
