@@ -58,6 +58,14 @@ def test_the_kind_of_histograms(named: str, *, expected: bool) -> None:
         collector.is_exponential({key: "summary"})
 
 
+@pytest.mark.parametrize(
+    ("named", "expected"), [("", True), ("trace_based", True), ("always_on", True), (" Always_Off ", False)]
+)
+def test_exemplars_can_be_turned_off(named: str, *, expected: bool) -> None:
+    """The other filters let ours pass: each has a span that is exported."""
+    assert expected == collector.has_exemplars({"OTEL_METRICS_EXEMPLAR_FILTER": named})
+
+
 # -- an environment that isn't the process's ------------------------------------------------------------------------
 
 

@@ -377,6 +377,37 @@ def test_exemplars_lead_to_the_calls() -> None:
     assert [7] == [exemplar.span_id for exemplar in attempts.exemplars]
 
 
+def exemplars(data: MetricsData) -> list[tuple[str, float, int]]:
+    """Return the exemplars: of which metric, of which value, and of when."""
+    metrics = data.resource_metrics[0].scope_metrics[0].metrics
+    points = [(metric.name, point) for metric in metrics for point in metric.data.data_points]
+    return [(name, exemplar.value, exemplar.time_unix_nano) for name, point in points for exemplar in point.exemplars]
+
+
+def test_a_deltas_exemplars_are_of_calls_that_it_counts() -> None:
+    """Dated within its time, though a call began before; with what didn't arrive they come again, and then no more."""
+    aggregate = Aggregate()
+    view = otlp.MetricsView(DELTA, RESOURCE, "1.0", STARTED_AT - 20)
+    aggregate.record(replace(ACCEPTED, agent=NO_AGENT))
+    first = [("call_initiation.attempts", 1.0, STARTED_AT), ("call_initiation.duration", 0.2, STARTED_AT)]
+    for _ in range(2):
+        assert first == exemplars(view.data(aggregate.snapshot(), STARTED_AT + 512))
+    view.delivered()
+    assert [] == exemplars(view.data(aggregate.snapshot(), STARTED_AT + 768))
+    aggregate.record(replace(ACCEPTED, agent=NO_AGENT, duration=40.0, span=replace(SPAN, span_id=7)))
+    second = [("call_initiation.attempts", 1.0, STARTED_AT + 512), ("call_initiation.duration", 40.0, STARTED_AT + 512)]
+    assert second == exemplars(view.data(aggregate.snapshot(), STARTED_AT + 1024))
+
+
+@pytest.mark.parametrize("is_exponential", [False, True])
+def test_metrics_have_no_exemplars_where_none_are_wanted(*, is_exponential: bool) -> None:
+    """Neither numbers nor histograms of either kind."""
+    aggregate = Aggregate(is_exponential=is_exponential)
+    aggregate.record(REFUSED)
+    view = otlp.MetricsView(CUMULATIVE, RESOURCE, "1.0", 1, has_exemplars=False)
+    assert [] == exemplars(view.data(aggregate.snapshot(), 2))
+
+
 def test_a_histogram_says_nothing_of_its_extremes() -> None:
     """We don't keep them: what is sent has no minimum and no maximum, rather than infinities."""
     aggregate = Aggregate()

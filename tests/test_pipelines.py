@@ -25,6 +25,7 @@ from call_initiation.journal.entries import entry
 from call_initiation.journal.segments import Record, Segment
 from call_initiation.recording.aggregate import Aggregate
 from call_initiation.telemetry.pipelines import Pipelines
+from collector import Collector
 from samples import ACCEPTED, REFUSED
 
 COLLECTOR = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
@@ -88,6 +89,23 @@ def test_what_a_dialer_does_to_an_event_is_not_done_to_its_span(pipelines: Pipel
     (span,) = spans.get_finished_spans()
     given = span.attributes or {}
     assert ("on_call", False) == (given["call_initiation.agent.state"], "team" in given)
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [("trace_based", True), ("always_off", False)])
+def test_metrics_name_calls_unless_the_environment_says_otherwise(chosen: str, *, expected: bool) -> None:
+    """As they arrive at a collector."""
+    aggregate = Aggregate()
+    aggregate.record(REFUSED)
+    with Collector() as sink:
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTEL_METRICS_EXEMPLAR_FILTER": chosen}
+        pipelines = Pipelines(aggregate.snapshot, environment, "1.2.3")
+        pipelines.metrics(None, None)
+        pipelines.start()
+        (delivery,) = pipelines.deliveries
+        assert delivery.flush(20.0)
+        delivery.close(20.0)
+        [duration, *_] = [metric for metric in sink.metrics() if metric.name == "call_initiation.duration"]
+    assert expected == any(point.exemplars for point in duration.histogram.data_points)
 
 
 def test_what_was_handed_over_wins(pipelines: Pipelines) -> None:

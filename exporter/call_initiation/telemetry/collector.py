@@ -158,6 +158,11 @@ def is_exponential(environment: Mapping[str, str] = os.environ) -> bool:
     return _HISTOGRAMS[named]
 
 
+def has_exemplars(environment: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether metrics are to name calls; ours name those whose spans are exported, whichever filter lets them."""
+    return environment.get("OTEL_METRICS_EXEMPLAR_FILTER", "").strip().lower() != "always_off"
+
+
 def protocol(signal: Signal, environment: Mapping[str, str] = os.environ) -> str:
     """Return `http` or `grpc`.
 

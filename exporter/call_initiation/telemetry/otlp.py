@@ -7,7 +7,7 @@ Failures are exported whatever the head sampler said, and then say that they wer
 sampler. A span that another instrumentation opened is never exported a second time.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, assert_never, cast
@@ -59,7 +59,7 @@ from call_initiation.events import (
     StateChange,
     StateLabel,
 )
-from call_initiation.recording.aggregate import Distribution, Exemplar, Family, Labels, View
+from call_initiation.recording.aggregate import Distribution, Exemplar, Family, Labels, Number, View
 
 NO_CONTEXT: Final = trace.set_span_in_context(trace.INVALID_SPAN, Context())
 """For what belongs to no span, or has its ids from us: an empty one the SDK would replace by the thread's own."""
@@ -72,6 +72,7 @@ _CLIENT: Final = SpanKind.CLIENT
 _WARN: Final = SeverityNumber.WARN
 _OK: Final = Status(StatusCode.UNSET)
 _ERROR: Final = Status(StatusCode.ERROR)
+_NOTHING: Final = Number()
 _NOT_KEPT: Final = cast("float", None)
 """For a histogram's extremes: infinities would be sent, and None isn't; the SDK's type has no word for that."""
 _AFTER_RECORDING: Final = ("call_initiation.duplicate.suspected",)
@@ -306,20 +307,30 @@ class MetricsView:
     """Turns snapshots into `MetricsData`, cumulative or as deltas.
 
     Deltas are taken against a baseline that moves only when `delivered` says that the last data arrived, so an
-    outage of the collector loses nothing: the next data hold it.
+    outage of the collector loses nothing: the next data hold it. Their exemplars are those of calls that they count.
 
     Args:
         temporality: Counters' and histograms' temporality.
         resource: Who we are.
         version: Our version.
         started_at: When counting began, nanoseconds since the epoch.
+        has_exemplars: Name a call for each series and bucket that has one.
     """
 
-    def __init__(self, temporality: AggregationTemporality, resource: Resource, version: str, started_at: int) -> None:
+    def __init__(
+        self,
+        temporality: AggregationTemporality,
+        resource: Resource,
+        version: str,
+        started_at: int,
+        *,
+        has_exemplars: bool = True,
+    ) -> None:
         self._temporality = temporality
         self._resource = resource
         self._scope = scope(version)
-        self._numbers: dict[tuple[str, Labels], float] = {}
+        self._has_exemplars = has_exemplars
+        self._numbers: dict[tuple[str, Labels], Number] = {}
         self._distributions: dict[tuple[str, Labels], Distribution] = {}
         self._last: View = ()
         self._since = started_at
@@ -340,7 +351,7 @@ class MetricsView:
         for family in self._last:
             name = family.metric.name
             for labels, number in family.numbers.items():
-                self._numbers[name, labels] = number.value
+                self._numbers[name, labels] = number
             for labels, distribution in family.distributions.items():
                 self._distributions[name, labels] = distribution
 
@@ -351,21 +362,32 @@ class MetricsView:
 
     def _points(self, family: Family) -> Iterator[_Point]:
         for labels, number in family.numbers.items():
-            value = number.value
-            if family.metric.kind is Kind.COUNTER:
-                value -= self._numbers.get((family.metric.name, labels), 0.0)
-            yield NumberDataPoint(
-                _named(family.metric, labels), self._since, self._now, value, _exemplars([number.exemplar])
-            )
+            earlier = self._numbers.get((family.metric.name, labels), _NOTHING)
+            value = number.value - earlier.value if family.metric.kind is Kind.COUNTER else number.value
+            exemplars = self._exemplars([number.exemplar], [earlier.exemplar])
+            yield NumberDataPoint(_named(family.metric, labels), self._since, self._now, value, exemplars)
         for labels, distribution in family.distributions.items():
-            new = distribution.since(self._distributions.get((family.metric.name, labels)))
-            yield self._histogram_point(family.metric, labels, new)
+            before = self._distributions.get((family.metric.name, labels))
+            yield self._histogram_point(family.metric, labels, distribution.since(before), before)
+
+    def _exemplars(self, shown: Iterable[Exemplar | None], before: Collection[Exemplar | None]) -> list[OtelExemplar]:
+        """Return the exemplars that weren't there before; a call that began earlier is counted since, and dated so."""
+        if not self._has_exemplars:
+            return []
+        return [
+            OtelExemplar({}, new.value, max(int(new.at * 1e9), self._since), new.span_id, new.trace_id)
+            for new in shown
+            if new is not None and new not in before
+        ]
 
     def _histogram_point(
-        self, metric: Metric, labels: Labels, distribution: Distribution
+        self, metric: Metric, labels: Labels, distribution: Distribution, before: Distribution | None
     ) -> HistogramDataPoint | ExponentialHistogramDataPoint:
         attributes, counts = _named(metric, labels), distribution.counts
-        exemplars = _exemplars([exemplar for _, exemplar in sorted(distribution.exemplars.items())])
+        exemplars = self._exemplars(
+            [exemplar for _, exemplar in sorted(distribution.exemplars.items())],
+            before.exemplars.values() if before is not None else (),
+        )
         if distribution.powers is None:
             return HistogramDataPoint(
                 attributes=attributes,
@@ -422,14 +444,6 @@ def _histograms(points: list[_Point], temporality: AggregationTemporality) -> Hi
 
 def _named(metric: Metric, labels: Labels) -> dict[str, str]:
     return dict(zip(metric.labels, labels, strict=True))
-
-
-def _exemplars(exemplars: "list[Exemplar] | list[Exemplar | None]") -> list[OtelExemplar]:
-    return [
-        OtelExemplar({}, exemplar.value, int(exemplar.at * 1e9), exemplar.span_id, exemplar.trace_id)
-        for exemplar in exemplars
-        if exemplar is not None
-    ]
 
 
 def _context(ids: SpanIds) -> SpanContext:

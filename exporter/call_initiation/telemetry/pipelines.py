@@ -175,10 +175,13 @@ class Pipelines:
 
     def _metrics_delivery(self, connect: collector.Connect[MetricsData]) -> None:
         temporality = collector.temporality(self._environment)
+        has_exemplars = collector.has_exemplars(self._environment)
 
         def connected() -> Callable[[], Verdict]:
             export = connect()
-            view = otlp.MetricsView(temporality, self.identity(), self._version, self._since)
+            view = otlp.MetricsView(
+                temporality, self.identity(), self._version, self._since, has_exemplars=has_exemplars
+            )
 
             def exported() -> Verdict:
                 verdict = export(view.data(self._snapshot(), time_ns()))
