@@ -17,6 +17,7 @@ from opentelemetry.sdk.resources import Resource, ResourceDetector
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NoOpTracerProvider
+from opentelemetry.util import _importlib_metadata
 
 from call_initiation.errors import SettingsError
 from call_initiation.events import Ledger
@@ -174,6 +175,8 @@ def unhurried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Event
     (about / "METADATA").write_text("Name: unhurried\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text(f"[opentelemetry_resource_detector]\nunhurried = {__name__}:Unhurried\n")
     monkeypatch.syspath_prepend(tmp_path)
+    cached: Any = _importlib_metadata._original_entry_points_cached  # which may have been filled before
+    monkeypatch.setattr(_importlib_metadata, "_original_entry_points_cached", cached.__wrapped__)
     monkeypatch.setenv("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", "unhurried")
     monkeypatch.setattr(Unhurried, "may_answer", Event())
     yield Unhurried.may_answer
