@@ -59,8 +59,9 @@ def metric_section(metric: Metric) -> Iterator[str]:
     facts += [("Unit", f"`{metric.unit}`")] if metric.unit else []
     facts += [("Labels", code(metric.labels))] if metric.labels else []
     facts += [("Buckets", ", ".join(f"{bound:g}" for bound in metric.buckets))] if metric.buckets else []
-    facts += [("Folded to `other` when full, in this order", code(metric.folds))] if metric.folds else []
-    facts += [("Samples at most", f"{samples(metric):,}")]
+    facts += [("Folded to `other` when full (never `none`), in this order", code(metric.folds))] if metric.folds else []
+    bound = "Samples at most" + (", but for what fits nowhere" if metric.folds else "")
+    facts += [(bound, f"{samples(metric):,}")]
     yield table(("", ""), facts)
 
 

@@ -3,7 +3,8 @@
 Everything that shows a number (the Prometheus text, OTLP, the page) reads a snapshot of it, so they can't disagree.
 
 Laws: a series once opened only grows, until the process ends; a metric never has more than its `max_series` label
-tuples (plus one for what fits nowhere); what is folded away is counted under `other`, so that every sum stays exact.
+tuples (plus those of what fits nowhere: one, and one each where no code or no status is what there was); what is folded
+away is counted under `other`, so that every sum stays exact; `none` is never folded, for `other` would be a refusal.
 """
 
 from bisect import bisect_left
@@ -30,6 +31,7 @@ from call_initiation.privacy import LabelCap
 from call_initiation.recording.powers import Powers
 
 OTHER: Final = "other"
+NONE: Final = "none"
 Labels = tuple[str, ...]
 
 
@@ -216,7 +218,7 @@ class Aggregate:
 
     def _shown(self, attempt: Attempt, refusal: Refusal | None) -> Iterator[Number]:
         state = attempt.agent.label
-        status = "none" if attempt.status_code is None else str(attempt.status_code)
+        status = NONE if attempt.status_code is None else str(attempt.status_code)
         code = self._code(attempt.error_code)
         yield self._number(catalogue.ATTEMPTS, (attempt.endpoint, attempt.outcome, status, code, state))
         if refusal is not None:
@@ -242,6 +244,8 @@ class Aggregate:
             self._observe(catalogue.FEED_EVENT_LAG, (), taken.lag)
 
     def _code(self, code: str) -> str:
+        if code == NONE:
+            return NONE
         folded, is_overflow = self._codes.fold(code)
         if is_overflow or code == OTHER:
             self._count_folded("error_code")
@@ -282,7 +286,10 @@ class Aggregate:
             return labels
         folded = list(labels)
         for label in metric.folds:
-            folded[metric.labels.index(label)] = OTHER
+            place = metric.labels.index(label)
+            if folded[place] == NONE:
+                continue
+            folded[place] = OTHER
             self._count_folded(label)
             if (candidate := tuple(folded)) in series or len(series) < metric.max_series:
                 return candidate
