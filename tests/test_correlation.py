@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from call_initiation import catalogue
 from call_initiation.events import AgentAtSend, Attempt, Ledger, Outcome, Refusal, StateLabel
-from call_initiation.pages.correlation import FIRM, TELLING, Cell, correlate, ledgers, percent, sentence
+from call_initiation.pages.correlation import FIRM, Cell, correlate, ledgers, percent, sentence
 from call_initiation.recording.aggregate import Aggregate, View
 from samples import ACCEPTED, REFUSED
 
@@ -40,9 +40,9 @@ def calls(code: str, state: StateLabel, count: int) -> list[Attempt]:
 
 
 def test_nothing_comes_of_nothing() -> None:
-    """Without attempts there is no rate to divide by, and nothing to look at."""
+    """Without attempts there is no rate to divide by."""
     found = correlate(view())
-    assert (0, 0, 0.0, None) == (found.total, found.total_refused, found.refusal_rate, found.strongest)
+    assert (0, 0, 0.0) == (found.total, found.total_refused, found.refusal_rate)
 
 
 def test_lift_is_the_rate_in_the_state_over_the_rate_in_all_attempts() -> None:
@@ -58,36 +58,13 @@ def test_lift_is_the_rate_in_the_state_over_the_rate_in_all_attempts() -> None:
     assert {"available": 60, "busy": 40} == found.attempts
     assert (0.75, 2.5) == (cell.rate, cell.lift)
     assert (0.75, 0.0, 0.3) == (found.state_rate("busy"), found.state_rate("available"), found.refusal_rate)
-    assert cell == found.strongest
 
 
-def test_the_most_telling_cell_is_firm_and_explains_the_most_refusals() -> None:
-    """A lift of 50 on one call is chance; many calls somewhat above the average are not."""
-    found = correlate(
-        view(
-            call("not.found", StateLabel.MEAL),
-            *calls("bad.request", StateLabel.BUSY, 20),
-            *calls("none", StateLabel.BUSY, FIRM - 20),
-            *calls("none", StateLabel.AVAILABLE, 70),
-        )
-    )
+def test_a_rare_code_in_a_rare_state_has_a_high_lift_and_is_not_firm() -> None:
+    """A lift of 50 on one call is chance."""
+    found = correlate(view(call("not.found", StateLabel.MEAL), *calls("none", StateLabel.AVAILABLE, 100)))
     rare = found.cells["not.found", "meal"]
     assert (101.0, False) == (pytest.approx(rare.lift), rare.is_firm)
-    assert found.cells["bad.request", "busy"] == found.strongest
-
-
-@pytest.mark.parametrize(("expected", "refusals"), [(None, TELLING - 1), ("busy", TELLING)])
-def test_a_few_refusals_point_at_nothing(expected: str | None, refusals: int) -> None:
-    """However firm the state, and whatever the lift."""
-    some = [*calls("not.found", StateLabel.BUSY, refusals), *calls("none", StateLabel.BUSY, FIRM)]
-    strongest = correlate(view(*some, *calls("none", StateLabel.AVAILABLE, 100))).strongest
-    assert expected == (strongest and strongest.state)
-
-
-def test_no_state_is_blamed_where_it_makes_no_difference() -> None:
-    """The same rate in every state leaves nothing to look at first."""
-    everywhere = [each for state in (StateLabel.BUSY, StateLabel.AWAY) for each in [*calls("bad.request", state, 40)]]
-    assert correlate(view(*everywhere)).strongest is None
 
 
 def test_states_stand_in_a_fixed_order_and_what_is_no_state_last() -> None:
@@ -115,6 +92,7 @@ def test_whatever_was_not_accepted_counts_as_refused() -> None:
     lost = replace(ACCEPTED, outcome=Outcome.AMBIGUOUS, status_code=None, error_type="read_timeout")
     found = correlate(view(lost, ACCEPTED, ACCEPTED))
     assert ({"unparsed": 1}, {"accepted": 2, "ambiguous": 1}) == (found.codes, found.outcomes)
+    assert {("ambiguous", "unparsed"): {"on_call": 1}} == found.causes
 
 
 @given(st.lists(st.tuples(CODES, STATES), max_size=60))

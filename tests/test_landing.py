@@ -66,12 +66,23 @@ def test_the_table_has_codes_by_state() -> None:
 
 
 def test_the_headline_says_where_to_look() -> None:
-    """The sums, and the most telling cell."""
+    """The sums, and each lead."""
     page = Page(rendered(view(BUSY + FREE)))
     assert "attempts50accepted20refused30refusal rate60%" in page.text
-    assert "Look first at INVALID_AGENT_STATE with agents busy: 30 of their 30 attempts (100%), 1.7 times" in page.text
+    assert "Look first at INVALID_AGENT_STATE with agents busy: 30 of their 30 attempts (100%), elsewhere" in page.text
     assert "attempts: 60 recorded = 60 exported + 0 pending + 0 dropped" in page.text
     assert "call-initiation-exporter 1.2.3" in page.text
+
+
+def test_a_broken_payload_is_said_to_be_one_beside_agents_who_cant_call() -> None:
+    """One sentence each, what explains more refusals first."""
+    broken = [refused("invalid.value", state) for state in (StateLabel.AVAILABLE, StateLabel.ON_QUEUE)] * 30
+    queued = [replace(ACCEPTED, agent=AgentAtSend(label=StateLabel.ON_QUEUE))] * 20
+    page = Page(rendered(view(BUSY + broken + FREE + queued)))
+    assert (
+        "Look first at our payload: invalid.value met 60 of 130 attempts (46%), in all states alike."
+        "Then at INVALID_AGENT_STATE with agents busy: 30 of their 30 attempts (100%), elsewhere 0%."
+    ) in page.text
 
 
 def test_cells_of_few_attempts_are_grey_and_others_shaded_by_their_rate() -> None:

@@ -145,10 +145,10 @@ def test_codes_for_which_there_is_no_room_are_counted() -> None:
 
 
 def test_a_line_says_how_things_stand() -> None:
-    """The time, the sums, the most telling cell."""
+    """The time, the sums, the first lead."""
     assert (
         "01:05 60 attempts, 20 accepted, 40 refused (67%); "
-        "most telling: INVALID_AGENT_STATE when on_call, 30 of 30 (100%), lift 2.0"
+        "look first at INVALID_AGENT_STATE with agents on_call: 30 of their 30 attempts (100%), elsewhere 0%"
     ) == line(SOME, 65.0)
     assert "00:00 0 attempts, 0 accepted, 0 refused (0%)" == line(view([]), 0.0)
 
@@ -164,11 +164,13 @@ def test_the_summary_is_one_screen_of_what_was_seen_where_to_look_and_accounts()
         " no_station          10      100%   conversation.error.no.user.station 10",
         "",
         "",
-        "Most telling: INVALID_AGENT_STATE when on_call, 30 of 30 (100%), lift 2.0.",
-        "Look next, in Prometheus, at what is refused in this state, and since when:",
-        "  sum by (error_code)",
-        '(rate(call_initiation_attempts_total{agent_state="on_call",',
-        'outcome!="accepted"}[5m]))',
+        "Look first at INVALID_AGENT_STATE with agents on_call: 30 of their 30 attempts",
+        "(100%), elsewhere 0%.",
+        "Then at conversation.error.no.user.station with agents no_station: 10 of their",
+        "10 attempts (100%), elsewhere 0%.",
+        "In Prometheus, since when, and in which state:",
+        "  sum by (agent_state)",
+        '(rate(call_initiation_attempts_total{error_code="INVALID_AGENT_STATE"}[5m]))',
         "",
         "attempts: 60 recorded = 58 exported + 2 pending + 0 dropped",
     ] == drawn(summary(SOME, 65.0))

@@ -9,7 +9,7 @@ Laws: attempts = accepted + refused; the cells' refusals add up to refused, by c
 weighted by the states' attempts, have a mean of 1. A state with few attempts says little, so its cells are not `firm`.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -21,9 +21,6 @@ from call_initiation.recording.aggregate import Labels, Number, View
 
 FIRM: Final = 30
 """Attempts of a state from which on its rates are worth believing."""
-
-TELLING: Final = 5
-"""Refusals of a cell from which on it may be pointed at; fewer are chance."""
 
 _ORDER: Final = [label.value for label in StateLabel if label is not StateLabel.UNKNOWN]
 
@@ -72,6 +69,7 @@ class Correlation:
         refused: Refused attempts by state; a state without any isn't there.
         codes: Refusals by code, the most first.
         cells: Refusals by (code, state); a pair that never met isn't there.
+        causes: Refusals by (outcome, code), and these by state.
     """
 
     outcomes: dict[str, int]
@@ -79,6 +77,7 @@ class Correlation:
     refused: dict[str, int]
     codes: dict[str, int]
     cells: dict[tuple[str, str], Cell]
+    causes: dict[tuple[str, str], Counter[str]]
 
     @property
     def total(self) -> int:
@@ -95,13 +94,6 @@ class Correlation:
         """The share of attempts that were not accepted, 0 to 1; 0 where there are none."""
         return self.total_refused / self.total if self.total else 0.0
 
-    @property
-    def strongest(self) -> Cell | None:
-        """The firm cell with the most refusals beyond those expected; None where no state makes a difference."""
-        firm = (cell for cell in self.cells.values() if cell.is_firm and cell.refusals >= TELLING)
-        risen = (cell for cell in firm if cell.refusals > cell.expected)
-        return max(risen, key=lambda cell: cell.refusals - cell.expected, default=None)
-
     def state_rate(self, state: str) -> float:
         """Return the share of a state's attempts that were not accepted, 0 to 1."""
         return self.refused.get(state, 0) / self.attempts[state]
@@ -115,14 +107,17 @@ def correlate(view: View) -> Correlation:
     """Return what a snapshot's attempts say."""
     outcomes: Counter[str] = Counter()
     attempts: Counter[str] = Counter()
-    refusals: Counter[tuple[str, str]] = Counter()
+    causes: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for labels, number in series(view, catalogue.ATTEMPTS):
         named = dict(zip(catalogue.ATTEMPTS.labels, labels, strict=True))
         count = int(number.value)
         outcomes[named["outcome"]] += count
         attempts[named["agent_state"]] += count
         if named["outcome"] != Outcome.ACCEPTED:
-            refusals[named["error_code"], named["agent_state"]] += count
+            causes[named["outcome"], named["error_code"]][named["agent_state"]] += count
+    refusals: Counter[tuple[str, str]] = Counter()
+    for (_, code), states in causes.items():
+        refusals.update({(code, state): count for state, count in states.items()})
     codes: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     for (code, state), count in refusals.items():
@@ -138,6 +133,7 @@ def correlate(view: View) -> Correlation:
             (code, state): Cell(code, state, count, attempts[state], attempts[state] * codes[code] / total)
             for (code, state), count in refusals.items()
         },
+        causes=dict(causes),
     )
 
 

@@ -15,8 +15,9 @@ from typing import Final
 from call_initiation import catalogue
 from call_initiation.events import Attempt
 from call_initiation.pages import tables
-from call_initiation.pages.correlation import FIRM, Cell, Correlation, correlate, ledgers, percent, sentence
+from call_initiation.pages.correlation import FIRM, Correlation, correlate, ledgers, percent, sentence
 from call_initiation.pages.health import FeedHealth, feed_health, feed_line
+from call_initiation.pages.leads import leads
 from call_initiation.recording.aggregate import View
 from call_initiation.recording.recent import KEPT
 
@@ -100,7 +101,8 @@ _PAGE: Final = Template("""<!DOCTYPE html>
 <div id="cells" class="scroll" role="region" aria-labelledby="cells-title" tabindex="0" data-live>$cells</div>
 <p class="note">A column is the agent's state strictly before the send; a cell is how many of its attempts met the code,
 their share of the state's attempts, and the lift: how many times as often as in all attempts. 1 says that the state
-makes no difference. In grey italics: states with fewer than $firm attempts. Refused is all that was not accepted.</p>
+makes no difference. In grey italics: states with fewer than $firm attempts. Refused is all that was not accepted. What
+to look at first is said only where chance would hardly make it so; it is a lead, of all calls since the start.</p>
 <h2 id="failures-title">The last failures</h2>
 <div id="failures" class="scroll" role="region" aria-labelledby="failures-title" tabindex="0" data-live>$failures</div>
 <p class="note">Up to $kept attempts that were not accepted, the newest first; no accepted one takes their place.</p>
@@ -163,15 +165,15 @@ def _headline(found: Correlation, health: str) -> str:
         "refusal rate": percent(found.refusal_rate),
     }
     listed = "".join(f"<div><dt>{name}</dt><dd>{figure}</dd></div>" for name, figure in figures.items())
-    first_look = _first_look(found.strongest) if found.strongest else ""
-    return f"<dl>{listed}</dl>{first_look}" + (f'<p class="note">State {escape(health)}.</p>' if health else "")
+    return f"<dl>{listed}</dl>{_leads(found)}" + (f'<p class="note">State {escape(health)}.</p>' if health else "")
 
 
-def _first_look(cell: Cell) -> str:
-    return (
-        f"<p>Look first at <strong><code>{escape(cell.code)}</code></strong> with agents "
-        f"<strong>{escape(cell.state)}</strong>: {cell.refusals:,} of their {cell.attempts:,} attempts "
-        f"({percent(cell.rate)}), {cell.lift:.1f} times the average.</p>"
+def _leads(found: Correlation) -> str:
+    """Return where to look, a sentence for each lead."""
+    return "".join(
+        f"<p>{'Then' if place else 'Look first'} at <strong>{escape(lead.before)}<code>{escape(lead.code)}</code>"
+        f"</strong>{escape(lead.after)}.</p>"
+        for place, lead in enumerate(leads(found))
     )
 
 

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from call_initiation.pages.correlation import Cell, Correlation, correlate, ledgers, percent, sentence
 from call_initiation.pages.health import feed_health, feed_line
+from call_initiation.pages.leads import Lead, leads
 from call_initiation.recording.aggregate import View
 
 _CODE_WIDTH: Final = 28
@@ -76,9 +77,9 @@ class Scene:
 def line(view: View, elapsed: float) -> str:
     """Return how things stand, as one line."""
     found = correlate(view)
-    most = f"; most telling: {_told(found.strongest)}" if found.strongest else ""
+    first = "".join(f"; look first at {lead}" for lead in leads(found)[:1])
     health = feed_line(feed_health(view))
-    return f"{clock(elapsed)} {_sums(found).plain}{most}" + (f"; {health}" if health else "")
+    return f"{clock(elapsed)} {_sums(found).plain}{first}" + (f"; {health}" if health else "")
 
 
 def summary(view: View, elapsed: float) -> RenderableType:
@@ -90,8 +91,8 @@ def summary(view: View, elapsed: float) -> RenderableType:
     parts: list[RenderableType] = [Text(opening, "bold")]
     if found.codes:
         parts.append(_top_codes(found))
-    if found.strongest is not None:
-        parts += [Text(""), *_look_next(found.strongest)]
+    if told := leads(found):
+        parts += [Text(""), *_look_at(told)]
     return Group(*parts, Text(f"\n{accounts}"))
 
 
@@ -123,6 +124,7 @@ def _table(found: Correlation, width: int, height: int) -> Table:
     states = list(_fitting(found, width - _CODE_WIDTH - 2 * (len("others") + _GAP)))
     others = [state for state in found.attempts if state not in states]
     codes = list(found.codes)[:height]
+    marked = {(lead.code, state) for lead in leads(found) for state in lead.states}
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("agent state\n(before the send)", width=_CODE_WIDTH, no_wrap=True)
     groups = [[state] for state in states] + ([others] if others else [])
@@ -134,7 +136,7 @@ def _table(found: Correlation, width: int, height: int) -> Table:
     rates = [_rate(found, group) for group in groups]
     table.add_row("refused", *map(_shown_rate, rates), _shown_rate(found.refusal_rate), end_section=True)
     for code in codes:
-        cells = (_count(found, code, group) for group in groups)
+        cells = (_count(found, code, group, marked) for group in groups)
         table.add_row(_tail(code), *cells, f"{found.codes[code]:,}")
     if more := len(found.codes) - len(codes):
         table.add_row(Text(f"and {more} more", "dim"))
@@ -163,23 +165,15 @@ def _shown_rate(rate: float) -> Text:
     return Text(percent(rate), "bold red" if rate >= _OFTEN else "")
 
 
-def _count(found: Correlation, code: str, states: list[str]) -> Text:
-    cells = [found.cells[code, state] for state in states if (code, state) in found.cells]
-    count = sum(cell.refusals for cell in cells)
-    is_strongest = found.strongest in cells
-    return Text(f"{count:,}" if count else "", "bold red" if is_strongest else "")
+def _count(found: Correlation, code: str, states: list[str], marked: set[tuple[str, str]]) -> Text:
+    pairs = [(code, state) for state in states if (code, state) in found.cells]
+    count = sum(found.cells[pair].refusals for pair in pairs)
+    return Text(f"{count:,}" if count else "", "" if marked.isdisjoint(pairs) else "bold red")
 
 
 def _tail(code: str) -> Text:
     """Shorten a code from its front: its end says the most."""
     return Text(code if len(code) <= _CODE_WIDTH else f"…{code[1 - _CODE_WIDTH :]}")
-
-
-def _told(cell: Cell) -> str:
-    return (
-        f"{cell.code} when {cell.state}, {cell.refusals:,} of {cell.attempts:,} ({percent(cell.rate)}), "
-        f"lift {cell.lift:.1f}"
-    )
 
 
 def _top_codes(found: Correlation) -> Table:
@@ -198,11 +192,10 @@ def _listed(cells: Iterable[Cell]) -> str:
     return ", ".join(f"{cell.code} {cell.refusals:,}" for cell in cells)
 
 
-def _look_next(cell: Cell) -> Iterator[RenderableType]:
-    yield Text.assemble("Most telling: ", (_told(cell), "bold"), ".")
-    yield Text("Look next, in Prometheus, at what is refused in this state, and since when:")
+def _look_at(told: list[Lead]) -> Iterator[RenderableType]:
+    for place, lead in enumerate(told):
+        yield Text.assemble("Then at " if place else "Look first at ", (str(lead), "bold"), ".")
+    yield Text("In Prometheus, since when, and in which state:")
     yield Text(
-        f'  sum by (error_code) (rate(call_initiation_attempts_total{{agent_state="{cell.state}", '
-        'outcome!="accepted"}[5m]))',
-        "cyan",
+        f'  sum by (agent_state) (rate(call_initiation_attempts_total{{error_code="{told[0].code}"}}[5m]))', "cyan"
     )
