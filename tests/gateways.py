@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import trustme
 
 from call_initiation import Exporter
+from call_initiation.catalogue import GATEWAY_REFUSALS
 from call_initiation.events import Attempt
 from call_initiation.gateway.front import Patience
 from call_initiation.gateway.gateway import Gateway, Plan
@@ -53,6 +54,16 @@ class Running:
         assert self.exporter.flush()
         assert not faults(self.exporter)
         return self.listed.attempts
+
+    def refused(self) -> dict[str, int]:
+        """What the gateway itself refused so far, by code."""
+        return {
+            code: int(number.value)
+            for family in self.exporter.aggregate.snapshot()
+            if family.metric is GATEWAY_REFUSALS
+            for (code,), number in family.numbers.items()
+            if number.value
+        }
 
     def until(self, is_so: Callable[[], bool]) -> None:
         """Wait until something is so in the gateway."""

@@ -11,6 +11,7 @@ from opentelemetry.semconv.attributes import error_attributes, http_attributes, 
 
 from call_initiation import catalogue
 from call_initiation.catalogue import ATTRIBUTES, METRICS, Kind, Metric
+from call_initiation.gateway.admission import Reason
 
 PREFIX = "call_initiation"
 RESERVED_LABELS = {"le", "quantile", "job", "instance"}
@@ -101,6 +102,11 @@ def test_every_metric_is_listed_once() -> None:
 def test_a_scrape_holds_2000_samples_at_worst() -> None:
     """Every metric at its cap, histograms with all their samples."""
     assert sum(map(_samples, METRICS)) <= 2000
+
+
+def test_the_gateway_has_a_series_for_each_reason() -> None:
+    """The labels are a closed set."""
+    assert len(Reason) == catalogue.GATEWAY_REFUSALS.max_series
 
 
 def test_promtool_finds_nothing_to_say(engine: Callable[[str], Path]) -> None:

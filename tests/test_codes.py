@@ -5,6 +5,7 @@ import re
 from call_initiation.calls.codes import CODES
 from call_initiation.calls.meanings import Source
 from call_initiation.events import Category
+from call_initiation.gateway.admission import Reason
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 GATEWAY = "call_initiation.gateway."
@@ -35,11 +36,8 @@ def test_every_code_says_something_and_what_to_do() -> None:
 
 
 def test_the_gateways_own_codes_are_in_the_book() -> None:
-    """All that `admission`, `answers`, `front` and `gateway` can refuse with."""
-    words = {
-        *("malformed", "too_large", "no_such_route", "method_not_allowed", "unknown_dialer", "expectation", "version"),
-        *("timeout", "answer_lost", "unreachable", "head_too_large", "target_too_long", "too_slow", "overloaded"),
-    }
+    """All that it refuses with, and all that `answers` says of a call without a whole answer."""
+    words = {*Reason, "timeout", "answer_lost", "unreachable"}
     assert {GATEWAY + word for word in words} == codes_by(Source.OWN)
 
 

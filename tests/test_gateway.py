@@ -5,11 +5,12 @@ import socket
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
+from prometheus_client import generate_latest
 
 from call_initiation import Exporter
 from call_initiation.errors import ListenError
 from call_initiation.events import AgentIdSource, Certainty, Outcome, Presence, StateLabel, StateSource
-from call_initiation.gateway.admission import Rules
+from call_initiation.gateway.admission import Reason, Rules
 from call_initiation.gateway.gateway import Gateway, Plan
 from call_initiation.gateway.relay import Origin
 from gateways import BODY, CALLS, Client, ask, post, running
@@ -90,7 +91,8 @@ def test_nothing_else_is_forwarded(line: str) -> None:
     """A gateway for calls is no way around a firewall."""
     with Server(always(ACCEPTED)) as api, running(api) as gateway:
         assert 404 == _ask(gateway.port, line)
-        assert [] == api.received
+        assert [] == api.received == gateway.attempts()
+        assert {"no_such_route": 1} == gateway.refused()
 
 
 def test_all_of_the_api_is_forwarded_where_asked_for() -> None:
@@ -120,8 +122,19 @@ def test_a_stranger_is_refused_where_dialers_share_a_secret(headers: tuple[str, 
     with Server(always(ACCEPTED)) as api, running(api, rules=Rules(secret=b"open sesame")) as gateway:
         assert 401 == ask(gateway.port, post(CALLS, BODY, *headers)).status
         assert 202 == ask(gateway.port, post(CALLS, BODY, "X-Call-Initiation-Secret: open sesame")).status
+        assert {"unknown_dialer": 1} == gateway.refused()
         (received,) = api.received
         assert b"sesame" not in received.raw
+
+
+def test_each_reason_to_refuse_is_counted_from_zero() -> None:
+    """So that a rate sees the first one, too; and what is forwarded counts as none."""
+    with Server(always(ACCEPTED)) as api, running(api) as gateway:
+        shown = generate_latest(gateway.exporter.registry).decode()
+        assert all(f'call_initiation_gateway_refusals_total{{code="{reason}"}} 0.0\n' in shown for reason in Reason)
+        assert 202 == ask(gateway.port, post()).status
+        assert 400 == ask(gateway.port, post(f"/{CALLS}")).status
+        assert {"malformed": 1} == gateway.refused()
 
 
 def test_an_address_that_is_taken_is_named() -> None:

@@ -99,6 +99,42 @@ def test_without_calls_it_says_how_to_instrument() -> None:
     assert "exporter.instrument(httpx.Client(" in page.text
 
 
+def gateway(*refused: str, calls: Iterable[Attempt] = ()) -> View:
+    """Return the snapshot of a gateway that refused these by itself."""
+    aggregate = Aggregate()
+    for code in ("malformed", "overloaded"):
+        aggregate.count(catalogue.GATEWAY_REFUSALS, (code,), refused.count(code))
+    for call in calls:
+        aggregate.record(call)
+    return aggregate.snapshot()
+
+
+def test_without_calls_a_gateway_says_how_to_send_them_to_it() -> None:
+    """Its dialer may be in any language."""
+    page = Page(rendered(gateway()))
+    assert "No calls yet. Have the dialer send them to the gateway in place of the API" in page.text
+    assert "instrument(" not in page.text
+    assert "refused" not in page.text.split("Refusals by error code")[0]
+
+
+def test_what_a_gateway_refused_itself_is_said_with_and_without_calls() -> None:
+    """By code, the most first, and what to do about that one."""
+    said = (
+        "The gateway itself refused 1,234 requests, which are in no other figure: malformed 1,233, overloaded 1. "
+        "Look at the message, then at the dialer's HTTP client."
+    )
+    refused = ("overloaded", *["malformed"] * 1_233)
+    assert said in Page(rendered(gateway(*refused))).text
+    assert said in Page(rendered(gateway(*refused, calls=FREE))).text
+    assert "The gateway itself" not in Page(rendered(gateway(calls=FREE))).text
+
+
+def test_a_code_of_the_gateways_that_nobody_knows_is_shown_all_the_same() -> None:
+    """Without advice."""
+    unheard: View = (Family(catalogue.GATEWAY_REFUSALS, {("<b>",): Number(2)}),)
+    assert "in no other figure: <b> 2." in Page(rendered(unheard)).text
+
+
 def test_where_all_is_accepted_there_is_nothing_to_look_at() -> None:
     """No cells, no first look; the outcomes stay."""
     page = Page(rendered(view(FREE)))

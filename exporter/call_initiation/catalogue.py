@@ -163,7 +163,7 @@ AGENT_STATE_CHANGES: Final = Metric(
     "{change}",
     "Changes of agents' states.",
     ("from_state", "to_state"),
-    max_series=240,
+    max_series=235,
     folds=("from_state", "to_state"),
 )
 FEED_UP: Final = Metric(
@@ -242,7 +242,15 @@ LABEL_OVERFLOW: Final = Metric(
     "{value}",
     "Label values that were folded to `other` because their metric was full, or because they weren't fit to show.",
     ("label",),
-    max_series=16,
+    max_series=9,
+)
+GATEWAY_REFUSALS: Final = Metric(
+    "call_initiation.gateway.refusals",
+    Kind.COUNTER,
+    "{request}",
+    "Requests that the gateway itself refused, by the code that it answered with; these are no call starts.",
+    ("code",),
+    max_series=12,
 )
 BUILD_INFO: Final = Metric(
     "call_initiation.build_info",
@@ -277,6 +285,7 @@ METRICS: Final = (
     RECORDER_DROPPED,
     INTERNAL_ERRORS,
     LABEL_OVERFLOW,
+    GATEWAY_REFUSALS,
     BUILD_INFO,
 )
 """All metrics, in the order in which they are shown."""

@@ -36,6 +36,8 @@ from call_initiation.calls.endpoints import CALLS, CALLS_OF_USER
 from call_initiation.catalogue import AGENTS as AGENTS_NOW
 from call_initiation.catalogue import ATTEMPTS, FEED_RECONNECTS, METRICS, Metric
 from call_initiation.events import AgentState, StateLabel
+from call_initiation.gateway.gateway import Gateway, Plan
+from call_initiation.gateway.relay import Origin
 from call_initiation.pages.correlation import Correlation, correlate
 from call_initiation.simulator.dialer import Dialer, Mistake, PlannedCall
 from call_initiation.simulator.org import (
@@ -133,6 +135,7 @@ def observed(engine: Callable[[str], Path], tmp_path_factory: pytest.TempPathFac
         stack.enter_context(_environment(sink))
         _leave(home / "journal")
         exporter = stack.enter_context(Exporter(prometheus_port=0, settle=0.2, journal=home / "journal"))
+        Gateway(Plan(upstream=Origin("127.0.0.1", refusing_port())), exporter)  # counts its refusals there, from zero
         organisation = Telling(exporter)
         api = stack.enter_context(ServerThread(OrganisationServer(organisation)))
         target = str(exporter.metrics_url).removeprefix("http://")

@@ -8,10 +8,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client.parser import text_string_to_metric_families
 
 from call_initiation import Ledger
-from call_initiation.catalogue import INTERNAL_ERRORS, METRICS, Kind
+from call_initiation.catalogue import GATEWAY_REFUSALS, INTERNAL_ERRORS, METRICS, Kind
+from call_initiation.gateway.front import Phase
 from call_initiation.recording.aggregate import Aggregate
 from collector import Collector
-from gateways import ACCEPTED, CALLS, Client, ask, call, is_error, post, running
+from gateways import ACCEPTED, BODY, CALLS, Client, ask, call, is_error, post, running
 from servers import PATIENCE, Server, always, answer
 from twins import faults, listening
 
@@ -65,8 +66,11 @@ def test_a_fault_of_the_gateways_own_is_answered(monkeypatch: pytest.MonkeyPatch
 
 
 def _fill(aggregate: Aggregate) -> None:
-    """Give every metric as many series as it takes, but for faults of ours, of which there shall be none."""
-    for metric in set(METRICS) - {INTERNAL_ERRORS}:
+    """Give every metric as many series as it takes, but for faults of ours, of which there shall be none.
+
+    And but for the gateway's refusals, which has all of its series from the start.
+    """
+    for metric in set(METRICS) - {INTERNAL_ERRORS, GATEWAY_REFUSALS}:
         for n in range(metric.max_series if metric.labels else 1):
             labels = tuple(f"{label}-{n}" for label in metric.labels)
             match metric.kind:
@@ -155,6 +159,27 @@ def test_draining_finishes_what_is_under_way_and_takes_nothing_more() -> None:
             assert (400, "close", body) == (said.status, said.header("Connection"), said.body)
         draining.join(PATIENCE)
         assert [True] == drained
+
+
+def test_what_comes_in_whole_once_the_end_has_begun_is_told_so() -> None:
+    """C17: a request that was half in is not sent any more; nobody is told that there were too many."""
+    hold = Event()
+    with Server(always(hold, ACCEPTED)) as api, running(api) as gateway, Client(gateway.port) as late:
+        with Client(gateway.port) as busy:
+            whole = post(CALLS, BODY)
+            late.send(whole[:-1])
+            gateway.until(lambda: Phase.BODY in {front._phase for front in gateway.gateway._fronts})
+            busy.send(call())
+            api.wait()
+            draining = Thread(target=lambda: gateway.do(lambda: gateway.gateway.drain(PATIENCE)))
+            draining.start()
+            gateway.until(lambda: not gateway.gateway.is_ready)
+            assert is_error(late.send(whole[-1:]).answer(), 503, "draining", "not_sent")
+            hold.set()
+            assert 202 == busy.answer().status
+        draining.join(PATIENCE)
+        assert {"draining": 1} == gateway.refused()
+        assert 1 == len(gateway.attempts())
 
 
 def test_what_cannot_be_finished_is_answered_all_the_same() -> None:

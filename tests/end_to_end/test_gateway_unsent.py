@@ -93,6 +93,7 @@ def test_overload_is_refused_before_anything_is_sent() -> None:
         assert all(is_error(said, 503, "overloaded", "not_sent") for said in refused)
         assert {"1"} == {said.header("Retry-After") for said in refused}
         assert room + queue == len(api.received) == len({received.id for received in api.received})
+        assert {"overloaded": len(refused)} == gateway.refused()
 
 
 def test_the_queue_is_short_in_time_too() -> None:

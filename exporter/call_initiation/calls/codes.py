@@ -222,6 +222,12 @@ CODES: Final[Mapping[str, Meaning]] = {
         "Slow down, or set up another gateway beside it.",
         Source.OWN,
     ),
+    "call_initiation.gateway.draining": Meaning(
+        Category.TRANSPORT,
+        "The gateway was about to end; no call was placed.",
+        "Look who stops it, and let dialers leave it first; the call may be placed through another one.",
+        Source.OWN,
+    ),
     "call_initiation.gateway.unknown_dialer": Meaning(
         Category.AUTHENTICATION,
         "The gateway asks for a secret that the dialer didn't tell; no call was placed.",

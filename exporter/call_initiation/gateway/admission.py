@@ -16,7 +16,7 @@ import hmac
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -134,6 +134,23 @@ class Passage:
     prevents_repeats: bool = False
 
 
+class Reason(StrEnum):
+    """Why the gateway itself refuses a request: the end of its code, after `call_initiation.gateway.`."""
+
+    MALFORMED = "malformed"
+    EXPECTATION = "expectation"
+    VERSION = "version"
+    HEAD_TOO_LARGE = "head_too_large"
+    TARGET_TOO_LONG = "target_too_long"
+    TOO_LARGE = "too_large"
+    TOO_SLOW = "too_slow"
+    NO_SUCH_ROUTE = "no_such_route"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    UNKNOWN_DIALER = "unknown_dialer"
+    OVERLOADED = "overloaded"
+    DRAINING = "draining"
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a request may not pass.
@@ -151,20 +168,24 @@ class Refusal:
 
 def bad_request(message: str) -> Refusal:
     """Return the refusal of what is no clear request."""
-    return Refusal(HTTPStatus.BAD_REQUEST, "malformed", message)
+    return Refusal(HTTPStatus.BAD_REQUEST, Reason.MALFORMED, message)
 
 
 TOO_LARGE: Final = Refusal(
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"The request is over the size limit of {MAX_PAYLOAD} bytes."
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE, Reason.TOO_LARGE, f"The request is over the size limit of {MAX_PAYLOAD} bytes."
 )
-_UNKNOWN_ROUTE: Final = Refusal(HTTPStatus.NOT_FOUND, "no_such_route", "This gateway forwards only what starts a call.")
-_NOT_ALLOWED: Final = Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "This method is not forwarded.")
+_UNKNOWN_ROUTE: Final = Refusal(
+    HTTPStatus.NOT_FOUND, Reason.NO_SUCH_ROUTE, "This gateway forwards only what starts a call."
+)
+_NOT_ALLOWED: Final = Refusal(HTTPStatus.METHOD_NOT_ALLOWED, Reason.METHOD_NOT_ALLOWED, "This method is not forwarded.")
 _UNKNOWN_DIALER: Final = Refusal(
-    HTTPStatus.UNAUTHORIZED, "unknown_dialer", "The secret that dialers share with this gateway is missing or wrong."
+    HTTPStatus.UNAUTHORIZED,
+    Reason.UNKNOWN_DIALER,
+    "The secret that dialers share with this gateway is missing or wrong.",
 )
-_UNMET: Final = Refusal(HTTPStatus.EXPECTATION_FAILED, "expectation", "The only expectation met is 100-continue.")
+_UNMET: Final = Refusal(HTTPStatus.EXPECTATION_FAILED, Reason.EXPECTATION, "The only expectation met is 100-continue.")
 _VERSION: Final = Refusal(
-    HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "version", "This gateway speaks HTTP/1.1 and HTTP/1.0."
+    HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, Reason.VERSION, "This gateway speaks HTTP/1.1 and HTTP/1.0."
 )
 
 

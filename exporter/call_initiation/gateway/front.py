@@ -24,7 +24,7 @@ import httptools
 
 from call_initiation.calls.endpoints import MAX_PAYLOAD
 from call_initiation.gateway import admission, answers
-from call_initiation.gateway.admission import Head, Header, Passage, Refusal, Rules, bad_request
+from call_initiation.gateway.admission import Head, Header, Passage, Reason, Refusal, Rules, bad_request
 
 _MAX_HEAD: Final = 16_384
 _MAX_FIELDS: Final = 100
@@ -33,10 +33,10 @@ _MAX_WIRE: Final = 2 * MAX_PAYLOAD + _MAX_HEAD
 """How many bytes a request may be long with all the chunking around its body."""
 
 _HEAD_TOO_LARGE: Final = Refusal(
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "The request's head is too large."
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, Reason.HEAD_TOO_LARGE, "The request's head is too large."
 )
-_TARGET_TOO_LONG: Final = Refusal(HTTPStatus.REQUEST_URI_TOO_LONG, "target_too_long", "The target is too long.")
-_TOO_SLOW: Final = Refusal(HTTPStatus.REQUEST_TIMEOUT, "too_slow", "The request did not come in whole in time.")
+_TARGET_TOO_LONG: Final = Refusal(HTTPStatus.REQUEST_URI_TOO_LONG, Reason.TARGET_TOO_LONG, "The target is too long.")
+_TOO_SLOW: Final = Refusal(HTTPStatus.REQUEST_TIMEOUT, Reason.TOO_SLOW, "The request did not come in whole in time.")
 _NOT_HTTP: Final = bad_request("The request is no well-formed HTTP/1.1.")
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -75,6 +75,9 @@ class Server(Protocol):
 
     def left(self, front: "Front", /) -> None:
         """Take note that a dialer no longer waits for its answer."""
+
+    def refused(self, refusal: Refusal, /) -> None:
+        """Take note that a request was refused."""
 
     def serve(self, front: "Front", passage: Passage, content: bytes, /) -> None:
         """Take a whole request, and answer it by and by."""
@@ -300,6 +303,7 @@ class Front(asyncio.Protocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer, and throw away what else comes."""
+        self._server.refused(refusal)
         answer = answers.refused(refusal)
         self.is_last = True
         self._transport.write(
@@ -320,4 +324,4 @@ class _Enough(Exception):  # noqa: N818 - no error: it ends the parsing
     """Nothing more is to be read."""
 
 
-_FULL: Final = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", "There are too many connections.")
+_FULL: Final = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, Reason.OVERLOADED, "There are too many connections.")

@@ -8,7 +8,7 @@ Promises:
 3. A call that was sent is always answered: 502 or 504 where the API gave no whole answer, never a broken connection,
    which some SDKs answer with the same POST again. Answers are taken in whole before they are passed on; only one
    that is larger than 256 KiB, as no call's is, is passed on while it comes.
-4. Overload is refused before anything is sent.
+4. Overload is refused before anything is sent, and whatever is refused here is counted by its reason.
 5. Status, headers and bytes of an answer are the API's own; nothing is added to a request. Only where settings ask
    for it, answers to call starts lose `Retry-After`, which some SDKs obey by placing the call again.
 """
@@ -20,19 +20,23 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
+from call_initiation import catalogue
 from call_initiation.calls.client import AsyncObservedTransport
 from call_initiation.calls.failures import Failure
 from call_initiation.errors import ListenError
 from call_initiation.events import Outcome, TransportFailure
 from call_initiation.exporter import Exporter
-from call_initiation.gateway.admission import Host, Passage, Refusal, Rules
+from call_initiation.gateway.admission import Host, Passage, Reason, Refusal, Rules
 from call_initiation.gateway.forwarding import Forwarding
 from call_initiation.gateway.front import Front, Patience
 from call_initiation.gateway.relay import Origin, Upstream
 
 _TICK: Final = 0.25  # seconds between looks at who has had their time
 _OVERLOADED: Final = Refusal(
-    HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", "Too many requests are under way: this one was not sent."
+    HTTPStatus.SERVICE_UNAVAILABLE, Reason.OVERLOADED, "Too many requests are under way: this one was not sent."
+)
+_DRAINING: Final = Refusal(
+    HTTPStatus.SERVICE_UNAVAILABLE, Reason.DRAINING, "This gateway is about to end: this request was not sent."
 )
 
 _logger = logging.getLogger("call_initiation.gateway")
@@ -99,6 +103,9 @@ class Gateway:
         self._fronts: set[Front] = set()
         self._under_way: dict[Front, Forwarding] = {}
         self._changed = asyncio.Event()
+        self._aggregate = exporter.aggregate
+        for reason in Reason:  # so that the first of each is a rise, too
+            self._aggregate.count(catalogue.GATEWAY_REFUSALS, (reason,), 0)
 
     # -- its life -----------------------------------------------------------------------------------------------------
 
@@ -176,6 +183,10 @@ class Gateway:
         if (forwarding := self._under_way.get(front)) is not None:
             forwarding.leave()
 
+    def refused(self, refusal: Refusal) -> None:
+        """Count a refusal."""
+        self._aggregate.count(catalogue.GATEWAY_REFUSALS, (refusal.code,))
+
     def serve(self, front: Front, passage: Passage, content: bytes) -> None:
         """Serve a whole request in a task of its own, which a leaving dialer doesn't end."""
         forwarding = self._under_way[front] = Forwarding(front, passage, content)
@@ -188,8 +199,12 @@ class Gateway:
         self._changed.set()
 
     async def _serve(self, forwarding: Forwarding) -> None:
-        if not await self._has_room():
-            forwarding.refuse(_OVERLOADED)
+        refusal = None if self.is_ready else _DRAINING
+        if refusal is None and not await self._has_room():
+            refusal = _OVERLOADED
+        if refusal is not None:
+            self.refused(refusal)
+            forwarding.refuse(refusal)
             return
         host = forwarding.passage.host
         try:
@@ -203,7 +218,7 @@ class Gateway:
 
     async def _has_room(self) -> bool:
         """Wait for a place among those under way where the queue is short; the caller is to give it back."""
-        if not self.is_ready or (self._room.locked() and self._queued >= self._plan.queue):
+        if self._room.locked() and self._queued >= self._plan.queue:
             return False
         if not self._room.locked():
             return await self._room.acquire()

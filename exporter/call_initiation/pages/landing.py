@@ -6,6 +6,7 @@ that focus, scroll position and a selection stay.
 """
 
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
 from html import escape
@@ -13,9 +14,19 @@ from string import Template
 from typing import Final
 
 from call_initiation import catalogue
+from call_initiation.calls import codebook
 from call_initiation.events import Attempt
 from call_initiation.pages import tables
-from call_initiation.pages.correlation import FIRM, Correlation, correlate, ledgers, percent, sentence
+from call_initiation.pages.correlation import (
+    FIRM,
+    Correlation,
+    correlate,
+    ledgers,
+    most_first,
+    percent,
+    sentence,
+    series,
+)
 from call_initiation.pages.health import FeedHealth, feed_health, feed_line
 from call_initiation.pages.leads import leads
 from call_initiation.recording.aggregate import View
@@ -118,11 +129,18 @@ to look at first is said only where chance would hardly make it so; it is a lead
 </html>
 """)
 
-_EMPTY: Final = """<p>No calls yet. Instrument the client that places them:</p>
+_SETTLING: Final = "<p>A call shows up here once it has settled, two seconds after its end by default.</p>"
+
+_EMPTY: Final = f"""<p>No calls yet. Instrument the client that places them:</p>
 <pre>with call_initiation.Exporter(prometheus_port=9464) as exporter:
     client = exporter.instrument(httpx.Client(base_url="https://api.mypurecloud.ie"))
-    client.post("/api/v2/conversations/calls", json={"phoneNumber": "+33199000000"})</pre>
-<p>A call shows up here once it has settled: two seconds after its end, unless told otherwise.</p>"""
+    client.post("/api/v2/conversations/calls", json={{"phoneNumber": "+33199000000"}})</pre>
+{_SETTLING}"""
+
+_EMPTY_GATEWAY: Final = f"""<p>No calls yet. Have the dialer send them to the gateway in place of the API, at the
+address that its setting <code>listen</code> has:</p>
+<pre>http://127.0.0.1:8080</pre>
+{_SETTLING}"""
 
 
 def _digest(text: str) -> str:
@@ -143,7 +161,7 @@ def render(view: View, failures: Sequence[Attempt], now: float) -> str:
         title=f"{percent(found.refusal_rate)} of {found.total:,} calls refused" if found.total else "No calls yet",
         style=_STYLE,
         script=_SCRIPT,
-        headline=_headline(found, feed_line(health)),
+        headline=_headline(found, feed_line(health), _refused_here(view)),
         cells=tables.cells(found),
         firm=FIRM,
         failures=tables.failures(failures, now),
@@ -155,9 +173,10 @@ def render(view: View, failures: Sequence[Attempt], now: float) -> str:
     )
 
 
-def _headline(found: Correlation, health: str) -> str:
+def _headline(found: Correlation, health: str, refused_here: Counter[str] | None) -> str:
+    own = _own_refusals(refused_here or Counter())
     if not found.total:
-        return _EMPTY
+        return own + (_EMPTY if refused_here is None else _EMPTY_GATEWAY)
     figures = {
         "attempts": f"{found.total:,}",
         "accepted": f"{found.total - found.total_refused:,}",
@@ -165,7 +184,27 @@ def _headline(found: Correlation, health: str) -> str:
         "refusal rate": percent(found.refusal_rate),
     }
     listed = "".join(f"<div><dt>{name}</dt><dd>{figure}</dd></div>" for name, figure in figures.items())
-    return f"<dl>{listed}</dl>{_leads(found)}" + (f'<p class="note">State {escape(health)}.</p>' if health else "")
+    return f"<dl>{listed}</dl>{own}{_leads(found)}" + (f'<p class="note">State {escape(health)}.</p>' if health else "")
+
+
+def _refused_here(view: View) -> Counter[str] | None:
+    """Return what the gateway itself refused, by code; None where there is no gateway."""
+    refused = {labels[0]: int(number.value) for labels, number in series(view, catalogue.GATEWAY_REFUSALS)}
+    return Counter(refused) if refused else None
+
+
+def _own_refusals(refused: Counter[str]) -> str:
+    """Return what the gateway itself refused, and what to do about most of it; nothing where it refused nothing."""
+    counts = most_first(+refused)
+    if not counts:
+        return ""
+    listed = ", ".join(f"<code>{escape(code)}</code> {count:,}" for code, count in counts.items())
+    meaning = codebook.meaning_of(f"call_initiation.gateway.{next(iter(counts))}")
+    advice = f" {escape(meaning.advice)}" if meaning else ""
+    return (
+        f"<p><strong>The gateway itself refused {refused.total():,} requests</strong>, which are in no other figure: "
+        f"{listed}.{advice}</p>"
+    )
 
 
 def _leads(found: Correlation) -> str:
