@@ -141,6 +141,49 @@ def test_a_mistake_in_the_environment_is_named_as_there(
     assert f"{key}: {expected}" == str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("DIALER_SECRET", "a secret that dialers know: printable ASCII, no blank at either end"),
+        ("CLIENT_CA", "the path of a PEM file, and tls_cert beside it"),
+        ("WEB_CONFIG", "the path of a file in Prometheus's web-config format"),
+    ],
+)
+def test_a_guard_that_is_empty_is_a_mistake(key: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the value got lost on its way here, the door isn't to stand open."""
+    monkeypatch.setenv("CALL_INITIATION_TLS_CERT", "gateway.pem")
+    monkeypatch.setenv(f"CALL_INITIATION_{key}", "")
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert f"CALL_INITIATION_{key}: found '', expected {expected}" == str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["client_ca", "tls_key"])
+def test_what_only_tls_needs_needs_a_certificate(key: str) -> None:
+    """Without one, no TLS would be spoken, and nobody asked who they are; the certificate may come from elsewhere."""
+    flag = f"--{key.replace('_', '-')}"
+    with pytest.raises(SettingsError) as caught:
+        load(flags={key: Path("some.pem")})
+    assert f"{flag}: found 'some.pem', expected the path of a PEM file, and tls_cert beside it" == str(caught.value)
+    found = load(flags={key: Path("some.pem"), "tls_cert": Path("gateway.pem")})
+    assert Path("some.pem") == getattr(found, key)
+
+
+@pytest.mark.parametrize("key", ["journal", "web_config", "tls_cert", "upstream_ca"])
+def test_an_empty_flag_names_no_path(key: str) -> None:
+    """As the command line hands it on: to `Path`, an empty text is the current folder."""
+    with pytest.raises(SettingsError, match=rf"--{key.replace('_', '-')}: found '\.', expected the path of a "):
+        load(flags={key: Path()})
+
+
+@pytest.mark.parametrize("secret", ["a", "open sesame", "~!"])
+def test_a_dialers_secret_is_what_a_header_carries(secret: str) -> None:
+    """Whole: a blank within stays, too."""
+    found = load(flags={"dialer_secret": secret}).dialer_secret
+    assert found is not None
+    assert secret == found.get_secret_value()
+
+
 def test_the_source_at_fault_is_the_one_that_won(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A flag is at fault where the file and the environment are fine."""
     monkeypatch.setenv("CALL_INITIATION_SETTLE", "2s")

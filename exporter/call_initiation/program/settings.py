@@ -2,8 +2,9 @@
 
 Laws: each setting has one name everywhere: `settle` in a file, `CALL_INITIATION_SETTLE` in the environment, `--settle`
 on the command line; but the client's credentials are `GENESYS_CLIENT_…` in the environment and no flag, which others
-could read. A key that isn't known is refused, with the nearest known one. An error is one sentence that names the key
-as its source has it, what was found there (never a secret) and what was expected.
+could read. A key that isn't known is refused, with the nearest known one; and so is what is meant to keep others out
+where it would not: without what it needs, or empty. An error is one sentence that names the key as its source has it,
+what was found there (never a secret) and what was expected.
 
 Only `service` and the commands read settings.
 """
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from call_initiation.api import regions
@@ -35,6 +36,11 @@ _KUBERNETES: Final = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT(_\d
 """What Kubernetes puts into every container's environment for a Service; here for one called `call-initiation-…`."""
 
 _CREDENTIALS: Final = ("genesys_client_id", "genesys_client_secret")
+_GUARDS: Final = ("dialer_secret", "client_ca", "web_config")
+"""What keeps others out: no variable of theirs is taken for unset because it is empty."""
+
+_SECRET: Final = re.compile(r"[!-~]([ -~]*[!-~])?")
+"""What a header can carry as it is (RFC 9110, section 5.5): blanks at its ends, and an end of line, are lost there."""
 
 
 class Address(NamedTuple):
@@ -93,19 +99,38 @@ def region(value: object) -> str:
     return str(value)
 
 
+def _header_value(secret: SecretStr) -> SecretStr:
+    """Return a secret that dialers can send; no other would ever let one in."""
+    if _SECRET.fullmatch(secret.get_secret_value()) is None:
+        raise ValueError
+    return secret
+
+
+def _named(path: Path) -> Path:
+    """Return a path that names something: an empty text means the current folder to `Path`, and to nobody else."""
+    if not path.name:
+        raise ValueError(path)
+    return path
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
+
+
+_Path = Annotated[Path, AfterValidator(_named)]
 
 
 class Settings(BaseSettings):
     """Every setting; a field's description says what is expected of it."""
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, validate_default=False)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, validate_default=False)
 
     metrics_listen: Annotated[
         Address, NoDecode, BeforeValidator(address), Field(description="an address to listen on, like 127.0.0.1:9464")
     ] = Address("127.0.0.1", 9464)
-    web_config: Annotated[Path | None, Field(description="the path of a file in Prometheus's web-config format")] = None
+    web_config: Annotated[_Path | None, Field(description="the path of a file in Prometheus's web-config format")] = (
+        None
+    )
     upstream: Annotated[
         str | None, BeforeValidator(region), Field(description="a region like mypurecloud.ie, or its API's https URL")
     ] = None
@@ -115,18 +140,21 @@ class Settings(BaseSettings):
     forward_all: Annotated[bool, Field(description="true or false")] = False
     prevent_repeats: Annotated[bool, Field(description="true or false")] = False
     deadline: Annotated[float, BeforeValidator(duration), Field(gt=0, le=300, description="a duration up to 5m")] = 30.0
-    dialer_secret: Annotated[SecretStr | None, Field(description="a secret that dialers know, as text")] = None
-    tls_cert: Annotated[Path | None, Field(description="the path of a PEM file")] = None
-    tls_key: Annotated[Path | None, Field(description="the path of a PEM file")] = None
-    client_ca: Annotated[Path | None, Field(description="the path of a PEM file")] = None
-    upstream_ca: Annotated[Path | None, Field(description="the path of a PEM file")] = None
+    dialer_secret: Annotated[
+        Annotated[SecretStr, AfterValidator(_header_value)] | None,
+        Field(description="a secret that dialers know: printable ASCII, no blank at either end"),
+    ] = None
+    tls_cert: Annotated[_Path | None, Field(description="the path of a PEM file")] = None
+    tls_key: Annotated[_Path | None, Field(description="the path of a PEM file, and tls_cert beside it")] = None
+    client_ca: Annotated[_Path | None, Field(description="the path of a PEM file, and tls_cert beside it")] = None
+    upstream_ca: Annotated[_Path | None, Field(description="the path of a PEM file")] = None
     settle: Annotated[float, BeforeValidator(duration), Field(le=60, description="a duration up to 60s")] = 2.0
     preset: Annotated[
         Literal["newrelic-us", "newrelic-eu", "newrelic-fedramp"] | None,
         BeforeValidator(_lower),
         Field(description="newrelic-us, newrelic-eu or newrelic-fedramp"),
     ] = None
-    journal: Annotated[Path | None, Field(description="the path of a folder of its own")] = None
+    journal: Annotated[_Path | None, Field(description="the path of a folder of its own")] = None
     journal_size: Annotated[
         int, BeforeValidator(size), Field(ge=2**20, le=2**36, description="a size from 1MiB to 64GiB")
     ] = 64 * 2**20
@@ -139,6 +167,14 @@ class Settings(BaseSettings):
     genesys_client_id: Annotated[str | None, Field(description="the id of an OAuth client, as text")] = None
     genesys_client_secret: Annotated[SecretStr | None, Field(description="the OAuth client's secret, as text")] = None
     store: Annotated[SecretStr | None, Field(description="the URL of a Redis, as text")] = None
+
+    @field_validator("tls_key", "client_ca")
+    @classmethod
+    def _has_certificate(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        """Return a file that TLS is spoken with, where TLS is spoken."""
+        if info.data.get("tls_cert") is None:
+            raise ValueError(path)
+        return path
 
     @classmethod
     def settings_customise_sources(
@@ -204,7 +240,9 @@ def _environment() -> dict[str, Any]:
     keys = (key.upper().removeprefix(_PREFIX).lower() for key in os.environ if key.upper().startswith(_PREFIX))
     strays = {key: "" for key in keys if key not in Settings.model_fields and not _KUBERNETES.search(key.upper())}
     credentials = {key: os.environ[key.upper()] for key in _CREDENTIALS if os.environ.get(key.upper())}
-    return strays | EnvSettingsSource(Settings)() | credentials
+    found = EnvSettingsSource(Settings)()
+    given = {key: value for key, value in found.items() if value or key in _GUARDS}
+    return strays | given | credentials
 
 
 def _refuse_unknown(source: _Source) -> None:
@@ -217,8 +255,10 @@ def _refuse_unknown(source: _Source) -> None:
 
 def _unusable(source: _Source, key: str) -> SettingsError:
     field = Settings.model_fields[key]
-    is_hidden = _is_secret(field.annotation) or "@" in str(source.values[key])  # a URL may hold a password
-    found = "a value that is not shown" if is_hidden else repr(source.values[key])
+    value = source.values[key]
+    value = str(value) if isinstance(value, Path) else value
+    is_hidden = value and (_is_secret(field.annotation) or "@" in str(value))  # a URL may hold a password
+    found = "a value that is not shown" if is_hidden else repr(value)
     return SettingsError(source.spell(key) + source.place, found, str(field.description))
 
 
