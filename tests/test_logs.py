@@ -47,6 +47,14 @@ def test_below_the_level_and_from_others_nothing_is_shown(capsys: pytest.Capture
     assert "" == capsys.readouterr().err
 
 
+def test_what_others_warn_of_is_not_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Though nobody took it: OpenTelemetry's warning of a collector that is down holds its URL, and that may a key."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a process of its own: pytest has put some there
+    logs.set_up("warning", "json")
+    logging.getLogger("opentelemetry.exporter").warning("Max retries exceeded with url: /v1/metrics?api-key=secret")
+    assert "" == capsys.readouterr().err
+
+
 def test_a_second_time_replaces_the_first(capsys: pytest.CaptureFixture[str]) -> None:
     """No line comes twice."""
     logs.set_up("info", "json")

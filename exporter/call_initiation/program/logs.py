@@ -1,7 +1,7 @@
 """Our own log lines on stderr, as text for people or as JSON for machines.
 
 Only what this package says is shown, at the level that was chosen: libraries beneath us would show requests, and with
-them headers and numbers.
+them headers, numbers and a collector's URL. Where nobody takes what they say, Python shows their warnings on stderr.
 """
 
 import json
@@ -47,3 +47,4 @@ def set_up(level: str, log_format: str) -> None:
     logger.handlers = [handler]
     logger.setLevel(level.upper())
     logger.propagate = False
+    logging.basicConfig(handlers=[logging.NullHandler()])  # else Python's last resort shows what others warn of
