@@ -50,9 +50,38 @@ class Collector:
         return lambda: export([])
 
 
-def delivery(collector: Collector, capacity: int = 100, batch: int = 10, interval: float = NEVER) -> Delivery[int]:
+class Holding:
+    """An exporter that was handed over, and is told of a flush and of the end."""
+
+    def __init__(self, fault: Exception | None = None) -> None:
+        self.fault = fault
+        self.told: list[str] = []
+
+    def force_flush(self) -> None:
+        """Note it."""
+        self._note("force_flush")
+
+    def shutdown(self) -> None:
+        """Note it."""
+        self._note("shutdown")
+
+    def _note(self, what: str) -> None:
+        self.told.append(what)
+        if self.fault is not None:
+            raise self.fault
+
+
+def delivery(
+    collector: Collector,
+    capacity: int = 100,
+    batch: int = 10,
+    interval: float = NEVER,
+    handed_over: Holding | None = None,
+) -> Delivery[int]:
     """Return a delivery to a collector."""
-    return Delivery("spans", collector.connect, capacity=capacity, batch=batch, interval=interval)
+    return Delivery(
+        "spans", collector.connect, capacity=capacity, batch=batch, interval=interval, handed_over=handed_over
+    )
 
 
 def accounts(stage: Delivery[int] | MetricsDelivery | Passing[int]) -> Ledger:

@@ -1,12 +1,16 @@
 """What `collector` promises: OpenTelemetry's variables mean what they mean elsewhere."""
 
 from collections.abc import Iterator
+from io import StringIO
 
 import pytest
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GrpcLogs
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcMetrics
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcSpans
-from opentelemetry.sdk.metrics.export import AggregationTemporality
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.sdk.metrics import Counter, Histogram
+from opentelemetry.sdk.metrics.export import AggregationTemporality, ConsoleMetricExporter, MetricExporter
+from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -64,6 +68,31 @@ def test_the_kind_of_histograms(named: str, *, expected: bool) -> None:
 def test_exemplars_can_be_turned_off(named: str, *, expected: bool) -> None:
     """The other filters let ours pass: each has a span that is exported."""
     assert expected == collector.has_exemplars({"OTEL_METRICS_EXEMPLAR_FILTER": named})
+
+
+DELTA, CUMULATIVE = AggregationTemporality.DELTA, AggregationTemporality.CUMULATIVE
+EXPONENTIAL = {Histogram: ExponentialBucketHistogramAggregation()}
+
+
+@pytest.mark.parametrize(
+    ("exporter", "expected"),
+    [
+        (OTLPMetricExporter(preferred_temporality={Counter: DELTA}, preferred_aggregation=EXPONENTIAL), (DELTA, True)),
+        (OTLPMetricExporter(), (CUMULATIVE, False)),
+        (ConsoleMetricExporter(StringIO(), preferred_temporality={Histogram: CUMULATIVE}), (CUMULATIVE, True)),
+        (ConsoleMetricExporter(StringIO()), (DELTA, True)),
+        (None, (DELTA, True)),
+    ],
+)
+def test_an_exporter_that_was_handed_over_says_what_it_prefers(
+    exporter: MetricExporter | None, expected: tuple[AggregationTemporality, bool]
+) -> None:
+    """What it doesn't say the environment says."""
+    environment = {
+        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "delta",
+        "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": "base2_exponential_bucket_histogram",
+    }
+    assert expected == (collector.temporality(environment, exporter), collector.is_exponential(environment, exporter))
 
 
 # -- an environment that isn't the process's ------------------------------------------------------------------------

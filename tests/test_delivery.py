@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Sequence
+from threading import Event as Flag
 from threading import Thread
 
 import pytest
@@ -12,7 +13,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from call_initiation.events import Ledger
 from call_initiation.telemetry.delivery import Delivered, Delivery, MetricsDelivery, Passing, Verdict
-from deliveries import NEVER, NOT_NOW, REFUSED, SOON, YES, Collector, accounts, delivery
+from deliveries import NEVER, NOT_NOW, REFUSED, SOON, YES, Collector, Holding, accounts, delivery
 
 # -- spans and events ---------------------------------------------------------------------------------------------
 
@@ -333,6 +334,52 @@ def test_the_accounts_are_exact_under_threads() -> None:
     assert spans.flush(SOON)
     spans.close(0.0)
     assert (4_000, 0) == (accounts(spans).recorded, accounts(spans).pending)
+
+
+# -- an exporter that was handed over -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [None, ValueError("+33 1 99 00 00 00")])
+def test_who_was_handed_over_is_flushed_and_shut_down_with_us(
+    fault: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may hold back what it took; what it raises goes no further, and to be closed twice is its end once."""
+    holding = Holding(fault)
+    spans = delivery(Collector(NOT_NOW), handed_over=holding)
+    spans.start()
+    assert spans.flush(SOON)
+    spans.put(1)
+    assert spans.flush(SOON)
+    assert ["force_flush"] * 2 == holding.told
+    for _ in range(2):
+        spans.close(SOON)
+    assert ["force_flush", "force_flush", "force_flush", "shutdown"] == holding.told
+    assert Ledger(recorded=1, exported=1) == accounts(spans)
+    assert (["exporting spans failed: ValueError"] * 4 if fault else []) == caplog.messages
+
+
+def test_who_was_handed_over_is_left_alone_before_the_first_record() -> None:
+    """There is no thread to tell it on, and nothing to tell."""
+    holding = Holding()
+    spans = delivery(Collector(), handed_over=holding)
+    spans.close(NEVER)
+    assert [] == holding.told
+
+
+def test_a_flush_is_not_done_before_what_was_taken_is_let_go_of() -> None:
+    """An exporter that takes for ever holds up neither flush nor close for longer than they may take."""
+    holding, may_go = Holding(), Flag()
+    holding.force_flush = lambda: may_go.wait(SOON) and None  # type: ignore[method-assign]
+    spans = delivery(Collector(), handed_over=holding)
+    spans.put(1)
+    assert not spans.flush(0.05)
+    spans.close(0.05)
+    assert [] == holding.told
+    thread = spans._thread
+    assert thread is not None
+    may_go.set()
+    thread.join(SOON)
+    assert ["shutdown"] == holding.told
 
 
 # -- what waits elsewhere -----------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 
 from call_initiation.events import Ledger
 from call_initiation.telemetry.delivery import MetricsDelivery, Verdict
-from deliveries import NEVER, NOT_NOW, REFUSED, SOON, YES, Collector, accounts
+from deliveries import NEVER, NOT_NOW, REFUSED, SOON, YES, Collector, Holding, accounts
 
 
 def test_metrics_go_at_the_interval_and_once_more_at_the_end() -> None:
@@ -98,6 +98,20 @@ def test_a_black_hole_does_not_hold_up_the_end_of_metrics() -> None:
     thread.join(SOON)
     assert metrics.flush(NEVER)
     assert Ledger(recorded=1, exported=1) == accounts(metrics)
+
+
+@pytest.mark.parametrize("fault", [None, ValueError("secret")])
+def test_who_was_handed_over_for_metrics_is_flushed_and_shut_down_with_us(fault: Exception | None) -> None:
+    """It may hold back what it took, and is shut down after the last export; what it raises goes no further."""
+    holding, collector = Holding(fault), Collector()
+    metrics = MetricsDelivery(collector.connect_metrics, NEVER, handed_over=holding)
+    metrics.start()
+    assert metrics.flush(SOON)
+    metrics.close(SOON)
+    assert metrics._thread is not None
+    metrics._thread.join(SOON)
+    assert ["force_flush", "force_flush", "shutdown"] == holding.told
+    assert Ledger(recorded=2, exported=2) == accounts(metrics)
 
 
 def test_a_reset_of_metrics_begins_anew() -> None:

@@ -17,14 +17,18 @@ from opentelemetry.sdk._logs.export import (
     InMemoryLogRecordExporter,
     SimpleLogRecordProcessor,
 )
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
     ConsoleMetricExporter,
+    ExponentialHistogram,
     InMemoryMetricReader,
     MetricExporter,
     MetricExportResult,
     MetricsData,
+    Sum,
 )
+from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -254,8 +258,8 @@ def test_exporters_of_the_sdk_may_stand_in_for_otlp() -> None:
 class Metrics(MetricExporter):
     """Keeps the metrics that it is given, and refuses the first."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **preferred: Any) -> None:
+        super().__init__(**preferred)
         self.given: list[MetricsData] = []
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 0, **_: Any) -> MetricExportResult:  # noqa: ARG002 - the interface
@@ -288,6 +292,22 @@ def test_metrics_go_to_an_exporter_of_the_sdk(monkeypatch: pytest.MonkeyPatch) -
         if metric.name == "call_initiation.attempts"
     ]
     assert [1, 2, 1] == attempts
+
+
+def test_metrics_go_to_an_exporter_as_it_prefers_them() -> None:
+    """Though the environment says nothing."""
+    kept = Metrics(
+        preferred_temporality={Counter: AggregationTemporality.DELTA},
+        preferred_aggregation={Histogram: ExponentialBucketHistogramAggregation()},
+    )
+    with Exporter(settle=0.0, metric_exporter=kept) as exporter, dialer(exporter) as client:
+        client.post(CALLS, json=PAYLOAD)
+        assert exporter.flush(SOON)
+    data = {metric.name: metric.data for metric in kept.given[0].resource_metrics[0].scope_metrics[0].metrics}
+    attempts, duration = data["call_initiation.attempts"], data["call_initiation.duration"]
+    assert isinstance(attempts, Sum)
+    assert AggregationTemporality.DELTA is attempts.aggregation_temporality
+    assert isinstance(duration, ExponentialHistogram)
 
 
 # -- the listener -------------------------------------------------------------------------------------------------

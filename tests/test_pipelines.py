@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from threading import Event
@@ -120,6 +121,23 @@ def test_what_was_handed_over_wins(pipelines: Pipelines) -> None:
         sink.record(REFUSED)
     assert ["spans", "events", "meters"] == list(pipelines.sinks)
     assert ((), ()) == (spans.get_finished_spans(), records.get_finished_logs())
+
+
+def test_an_exporter_that_was_handed_over_is_shut_down_with_us(
+    pipelines: Pipelines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever it is: it may hold back what it took until then."""
+    spans, records, numbers = InMemorySpanExporter(), InMemoryLogRecordExporter(), ConsoleMetricExporter(StringIO())  # type: ignore[no-untyped-call]
+    ended: list[object] = []
+    for one in (spans, records, numbers):
+        monkeypatch.setattr(one, "shutdown", partial(ended.append, one))
+    pipelines.spans(None, spans)
+    pipelines.events(None, records, {})
+    pipelines.metrics(None, numbers)
+    pipelines.start()
+    for delivery in pipelines.deliveries:
+        delivery.close(20.0)
+    assert [spans, records, numbers] == ended
 
 
 def test_only_the_sdks_provider_of_spans_is_joined(pipelines: Pipelines) -> None:

@@ -81,9 +81,9 @@ class Exporter:
         tracer_provider: A dialer's own pipeline for spans; else OTLP by the standard `OTEL_*` variables.
         meter_provider: A dialer's own pipeline for metrics; else OTLP by the standard `OTEL_*` variables.
         logger_provider: A dialer's own pipeline for events; else OTLP by the standard `OTEL_*` variables.
-        span_exporter: Where our own pipeline sends spans, instead of OTLP.
-        metric_exporter: Where our own pipeline sends metrics, instead of OTLP.
-        log_record_exporter: Where our own pipeline sends events, instead of OTLP.
+        span_exporter: Where our own pipeline sends spans, instead of OTLP; flushed and shut down with us.
+        metric_exporter: The same for metrics; the temporality and the histograms that it prefers win over `OTEL_*`.
+        log_record_exporter: The same for events.
         event_attributes: Attributes to put on every failure event besides its own.
         preset: What a backend wants, by name: `newrelic-us`, `newrelic-eu` or `newrelic-fedramp`. The standard
             `OTEL_*` variables win over it. The license key is in `NEW_RELIC_LICENSE_KEY`, or in the file that
@@ -119,7 +119,8 @@ class Exporter:
         self.registry = registry or CollectorRegistry()
         environment = presets.environment(preset)
         is_exported = meter_provider is None and collector.metrics(metric_exporter, environment) is not None
-        self.aggregate = Aggregate(is_exponential=is_exported and collector.is_exponential(environment))
+        is_exponential = is_exported and collector.is_exponential(environment, metric_exporter)
+        self.aggregate = Aggregate(is_exponential=is_exponential)
         self.agents = Agents()
         self._states_shown: set[StateLabel] = set()
         self._offset_ns = timeline.start(time_ns, perf_counter_ns)

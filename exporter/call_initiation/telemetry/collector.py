@@ -20,7 +20,13 @@ from typing import Any, Final, TypeVar
 
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk.metrics import Counter, Histogram
 from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricExporter, MetricExportResult, MetricsData
+from opentelemetry.sdk.metrics.view import (
+    Aggregation,
+    ExplicitBucketHistogramAggregation,
+    ExponentialBucketHistogramAggregation,
+)
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.util.re import parse_env_headers
@@ -132,12 +138,17 @@ def limits(environment: Mapping[str, str] = os.environ) -> Limits:
     )
 
 
-def temporality(environment: Mapping[str, str] = os.environ) -> AggregationTemporality:
-    """Return the metrics' temporality.
+def temporality(
+    environment: Mapping[str, str] = os.environ, exporter: MetricExporter | None = None
+) -> AggregationTemporality:
+    """Return the metrics' temporality: what an exporter that was handed over prefers, for counters before histograms.
 
     Raises:
         SettingsError: The variable holds another word.
     """
+    preferred: dict[type, AggregationTemporality] = getattr(exporter, "_preferred_temporality", None) or {}
+    if said := preferred.get(Counter) or preferred.get(Histogram):
+        return said
     key = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
     named = environment.get(key, "").strip().lower() or "cumulative"
     if named not in _TEMPORALITIES:
@@ -145,12 +156,19 @@ def temporality(environment: Mapping[str, str] = os.environ) -> AggregationTempo
     return _TEMPORALITIES[named]
 
 
-def is_exponential(environment: Mapping[str, str] = os.environ) -> bool:
+def is_exponential(environment: Mapping[str, str] = os.environ, exporter: MetricExporter | None = None) -> bool:
     """Tell whether histograms are to be base-2 exponential ones, and not ours with bounds of their own.
+
+    An exporter that was handed over is asked first, as the SDK's readers ask it.
 
     Raises:
         SettingsError: The variable holds another word.
     """
+    preferred: dict[type, Aggregation] = getattr(exporter, "_preferred_aggregation", None) or {}
+    if isinstance(said := preferred.get(Histogram), ExponentialBucketHistogramAggregation):
+        return True
+    if isinstance(said, ExplicitBucketHistogramAggregation):
+        return False
     key = f"{_OTLP}METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
     named = environment.get(key, "").strip().lower() or "explicit_bucket_histogram"
     if named not in _HISTOGRAMS:

@@ -79,6 +79,27 @@ class Backlog(Protocol[Kept_co]):
         ...
 
 
+class HandedOver(Protocol):
+    """An exporter of the dialer's, which may hold back what it took: it is told of a flush and of the end.
+
+    What it then says of its own success is its own affair; our books end where it took a record.
+    """
+
+    def force_flush(self) -> object:
+        """Let go of what was held back."""
+
+    def shutdown(self) -> object:
+        """Let go of it, and of all else."""
+
+
+def _told(stage: str, tell: Callable[[], object]) -> None:
+    """Tell an exporter that was handed over; a fault of its own goes no further."""
+    try:
+        tell()
+    except Exception as error:  # noqa: BLE001 - as it says
+        _logger.warning("exporting %s failed: %s", stage, type(error).__name__)
+
+
 class Delivery(Generic[Record]):
     """A bounded queue before an exporter.
 
@@ -89,6 +110,7 @@ class Delivery(Generic[Record]):
         batch: How many records go at once.
         interval: Seconds between exports.
         prepare: What to do first, on the thread.
+        handed_over: The exporter, where it is the dialer's.
         backlog: What else is to be delivered, and goes first.
     """
 
@@ -101,11 +123,13 @@ class Delivery(Generic[Record]):
         batch: int,
         interval: float,
         prepare: Callable[[], object] = lambda: None,
+        handed_over: HandedOver | None = None,
         backlog: Backlog[Record] | None = None,
     ) -> None:
         self.stage = stage
         self._connect = connect
         self._prepare = prepare
+        self._handed_over = handed_over
         self._backlog = backlog
         self._capacity = capacity
         self._batch = batch
@@ -123,6 +147,7 @@ class Delivery(Generic[Record]):
         self._wake = Flag()
         self._idle = Flag()
         self._is_closed = False
+        self._is_held_back = False
         self._wait: float | None = None
         self._export: Callable[[Sequence[Record]], Verdict] | None = None
 
@@ -156,19 +181,21 @@ class Delivery(Generic[Record]):
         Where the collector asks to be left alone for longer than that, one try is all.
         """
         deadline = monotonic() + timeout
-        while self._thread is not None and self.ledger().pending:
+        self._is_held_back = self._handed_over is not None and not self._is_closed
+        while self._thread is not None and not self._is_empty():
             self._idle.clear()
             self._wake.set()
             is_tried = self._idle.wait(deadline - monotonic())
             breath = 0.0 if self._wait is None else max(self._wait, min(self._interval, _BREATH))
             if not is_tried or monotonic() + breath >= deadline:
-                return not self.ledger().pending
+                return self._is_empty()
             self._idle.clear()
             self._idle.wait(breath)
         return True
 
     def close(self, timeout: float) -> None:
         """Export what `timeout` seconds suffice for; the rest is dropped, and counted."""
+        deadline = monotonic() + timeout
         self.flush(timeout)
         with self._lock:
             self._is_closed = True
@@ -176,6 +203,8 @@ class Delivery(Generic[Record]):
             self._waiting.clear()
             self._in_hand = 0
         self._wake.set()
+        if self._handed_over is not None and self._thread is not None:
+            self._thread.join(max(0.0, deadline - monotonic()))
 
     def ledger(self) -> Ledger:
         """Return the accounts, the backlog's among them."""
@@ -185,6 +214,9 @@ class Delivery(Generic[Record]):
             recorded = self._exported + pending + sum(dropped.values())
             own = Ledger(recorded=recorded, exported=self._exported, pending=pending, dropped=dropped)
         return own if self._backlog is None else own + self._backlog.ledger()
+
+    def _is_empty(self) -> bool:
+        return not self._is_held_back and not self.ledger().pending
 
     def _start(self) -> None:
         if self._thread is None:
@@ -201,7 +233,12 @@ class Delivery(Generic[Record]):
             self._wake.clear()
             while self._step():
                 pass
+            if self._handed_over is not None and self._is_held_back and not self.ledger().pending:
+                _told(self.stage, self._handed_over.force_flush)
+                self._is_held_back = False
             self._idle.set()
+        if self._handed_over is not None:
+            _told(self.stage, self._handed_over.shutdown)
 
     def _step(self) -> bool:
         """Export one batch; tell whether another may follow at once."""
@@ -309,6 +346,7 @@ class MetricsDelivery:
         connect: Makes the function that exports a snapshot, on first use and anew in a forked child.
         interval: Seconds between exports.
         prepare: What to do first, on the thread.
+        handed_over: The exporter, where it is the dialer's.
     """
 
     def __init__(
@@ -316,10 +354,12 @@ class MetricsDelivery:
         connect: Callable[[], Callable[[], Verdict]],
         interval: float,
         prepare: Callable[[], object] = lambda: None,
+        handed_over: HandedOver | None = None,
     ) -> None:
         self.stage = "metrics"
         self._connect = connect
         self._prepare = prepare
+        self._handed_over = handed_over
         self._interval = interval
         self.reset()
 
@@ -383,6 +423,10 @@ class MetricsDelivery:
                     self._exported += 1
                 else:
                     self._dropped["refused" if verdict.delivered is Delivered.YES else verdict.delivered.value] += 1
+            if self._handed_over is not None and flushes:
+                _told(self.stage, self._handed_over.force_flush)
+            if self._handed_over is not None and is_last:
+                _told(self.stage, self._handed_over.shutdown)
             for _ in range(flushes):
                 self._flushes.popleft().set()
         while self._flushes:  # asked for while we were being closed

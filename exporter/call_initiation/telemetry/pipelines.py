@@ -34,7 +34,7 @@ from call_initiation.journal.backlog import Files
 from call_initiation.recording.aggregate import View
 from call_initiation.recording.assessment import glance
 from call_initiation.telemetry import collector, otlp
-from call_initiation.telemetry.delivery import Delivered, Delivery, MetricsDelivery, Passing, Verdict
+from call_initiation.telemetry.delivery import Delivered, Delivery, HandedOver, MetricsDelivery, Passing, Verdict
 from call_initiation.telemetry.meters import MeterSink
 
 _LONGEST_RESOURCE: Final = 4_000
@@ -131,7 +131,7 @@ class Pipelines:
         def made(attempt: Attempt, resource: bytes) -> ReadableSpan | None:
             return otlp.span_of(attempt, otlp.attributes(attempt), self._resource_of(resource), scope)
 
-        spans: Delivery[ReadableSpan] = self._delivery("spans", connect, made)
+        spans: Delivery[ReadableSpan] = self._delivery("spans", connect, made, exporter)
         sink = otlp.SpanSink(spans.put, self._latest, self.identity, self._version)
         (self.sinks if self._files is None else self.journaled)["spans"] = sink
         return Tracing(TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False), _described)
@@ -160,7 +160,7 @@ class Pipelines:
                 record = otlp.record_of(attempt, {**otlp.attributes(attempt), **extra})
                 return otlp.readable(record, self._resource_of(resource), scope)
 
-            events: Delivery[ReadableLogRecord] = self._delivery("events", connect, made)
+            events: Delivery[ReadableLogRecord] = self._delivery("events", connect, made, exporter)
             sink = otlp.EventSink(
                 lambda record: events.put(otlp.readable(record, self.identity(), scope)), self._latest, extra
             )
@@ -171,10 +171,10 @@ class Pipelines:
         if provider is not None:
             self.sinks["meters"] = MeterSink(provider, self._version, self._snapshot)
         elif (connect := collector.metrics(exporter, self._environment)) is not None:
-            self._metrics_delivery(connect)
+            self._metrics_delivery(connect, exporter)
 
-    def _metrics_delivery(self, connect: collector.Connect[MetricsData]) -> None:
-        temporality = collector.temporality(self._environment)
+    def _metrics_delivery(self, connect: collector.Connect[MetricsData], exporter: MetricExporter | None) -> None:
+        temporality = collector.temporality(self._environment, exporter)
         has_exemplars = collector.has_exemplars(self._environment)
 
         def connected() -> Callable[[], Verdict]:
@@ -192,10 +192,14 @@ class Pipelines:
             return exported
 
         interval = collector.limits(self._environment).metrics_interval
-        self.deliveries.append(MetricsDelivery(connected, interval, self.identity))
+        self.deliveries.append(MetricsDelivery(connected, interval, self.identity, exporter))
 
     def _delivery(
-        self, stage: str, connect: collector.Connect[Any], made: Callable[[Attempt, bytes], Any]
+        self,
+        stage: str,
+        connect: collector.Connect[Any],
+        made: Callable[[Attempt, bytes], Any],
+        handed_over: HandedOver | None,
     ) -> Delivery[Any]:
         limits = collector.limits(self._environment)
         delivery: Delivery[Any] = Delivery(
@@ -205,6 +209,7 @@ class Pipelines:
             batch=limits.batch,
             interval=limits.interval,
             prepare=self.identity,
+            handed_over=handed_over,
             backlog=None if self._files is None else self._files.backlog(stage, made),
         )
         self.deliveries.append(delivery)
