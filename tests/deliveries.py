@@ -50,6 +50,19 @@ class Collector:
         return lambda: export([])
 
 
+class Noting(Flag):
+    """A flag that notes for how long it is waited for, at most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Note it, and wait."""
+        self.waits.append(timeout)
+        return super().wait(timeout)
+
+
 class Holding:
     """An exporter that was handed over, and is told of a flush and of the end."""
 

@@ -13,7 +13,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from call_initiation.events import Ledger
 from call_initiation.telemetry.delivery import Delivered, Delivery, MetricsDelivery, Passing, Verdict
-from deliveries import NEVER, NOT_NOW, REFUSED, SOON, YES, Collector, Holding, accounts, delivery
+from deliveries import NEVER, NOT_NOW, REFUSED, SOON, YES, Collector, Holding, Noting, accounts, delivery
 
 # -- spans and events ---------------------------------------------------------------------------------------------
 
@@ -109,11 +109,13 @@ def test_the_interval_does_not_shorten_what_a_collector_asks_for() -> None:
     """It is left alone, until somebody flushes: once, and no longer than one try takes."""
     collector = Collector(*[Verdict(NOT_NOW, wait=3600.0)] * 3)
     spans = delivery(collector, interval=0.001)
+    spans._wake = wake = Noting()
     spans.put(1)
     assert spans._idle.wait(SOON)
     for tries in (2, 3):
         assert not spans.flush(NEVER)
         assert [[1]] * tries == collector.batches
+    assert [0.001, 3600.0, 3600.0] == wake.waits[:3]
     assert spans.flush(SOON)
     assert Ledger(recorded=1, exported=1) == accounts(spans)
     spans.close(SOON)

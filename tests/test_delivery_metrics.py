@@ -6,7 +6,7 @@ import pytest
 
 from call_initiation.events import Ledger
 from call_initiation.telemetry.delivery import MetricsDelivery, Verdict
-from deliveries import NEVER, NOT_NOW, REFUSED, SOON, YES, Collector, Holding, accounts
+from deliveries import NEVER, NOT_NOW, REFUSED, SOON, YES, Collector, Holding, Noting, accounts
 
 
 def test_metrics_go_at_the_interval_and_once_more_at_the_end() -> None:
@@ -54,11 +54,13 @@ def test_the_interval_of_metrics_does_not_shorten_what_a_collector_asks_for() ->
     """It is left alone, until somebody flushes."""
     collector = Collector(*[Verdict(NOT_NOW, wait=3600.0)] * 9)
     metrics = MetricsDelivery(collector.connect_metrics, 0.001)
+    metrics._wake = wake = Noting()
     metrics.start()
     assert collector.was_asked.wait(SOON)
     for _ in range(8):
         assert metrics.flush(SOON)
     assert Ledger(recorded=9, dropped={"not_now": 9}) == accounts(metrics)
+    assert [0.001, *[3600.0] * 8] == wake.waits[:9]
     metrics.close(SOON)
 
 

@@ -171,6 +171,14 @@ def test_a_slow_status_is_no_other_status(monkeypatch: pytest.MonkeyPatch) -> No
         assert NEVER == spans_to(monkeypatch, url, protocol="grpc")([span()])
 
 
+def test_what_is_exhausted_is_not_tried_again_by_the_exporter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenTelemetry's would go on for seconds, and hold up all that waits behind it."""
+    seen: list[dict[str, str]] = []
+    with called(failing(EXHAUSTED), seen) as url:
+        assert NEVER == spans_to(monkeypatch, url, protocol="grpc")([span()])
+    assert 1 == len(seen)
+
+
 def test_what_a_server_never_takes_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch above its limit is no matter of time, and is no batch below it."""
     with called(largest=3_000) as url:
