@@ -322,7 +322,7 @@ def test_hostile_codes_fold_and_every_sum_stays_exact() -> None:
 
 
 def test_the_worst_of_everything_stays_below_two_thousand_samples() -> None:
-    """Every code with every state, status, outcome and endpoint: caps hold (plus what fits nowhere), sums are exact."""
+    """Every code with every state, status, outcome and endpoint: caps hold but for what fits nowhere; sums are true."""
     aggregate = Aggregate()
     states, codes = list(StateLabel), [f"code.{index}" for index in range(12)]
     given_calls = 0

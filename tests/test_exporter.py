@@ -3,8 +3,10 @@
 import atexit
 import gc
 import logging
+import re
 import threading
 import weakref
+from contextlib import closing
 from io import StringIO
 from typing import Any
 
@@ -409,7 +411,7 @@ def test_what_could_have_no_thread_at_the_start_gets_one_with_the_next_turn() ->
 
 
 def test_a_child_begins_anew() -> None:
-    """It counts from zero and serves nothing, and its feed begins with its first call; none of our threads runs yet."""
+    """It counts from zero, serves what it is told to, and its feed begins with its first call, as our threads do."""
     exporter = Exporter(settle=0.0, prometheus_port=0)
     port = Port(exporter.now, exporter._tell, pytest.fail)
     access = Access.find("https://127.0.0.1:1", "id", "secret")
@@ -425,6 +427,9 @@ def test_a_child_begins_anew() -> None:
         client.post(CALLS, json=PAYLOAD)
         assert exporter.flush(SOON)
     assert exporter._feed._thread is not None
+    with closing(exporter.listener("127.0.0.1", 0)) as listener:
+        text = httpx.get(f"{listener.url}/metrics", trust_env=False).text
+    assert ["1.0"] == re.findall(r"^call_initiation_attempts_total\{.*\} (.*)$", text, re.MULTILINE)
     exporter.close()
     assert Ledger(recorded=1, exported=1) == lawful(exporter)["attempts"]
 
