@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,6 +13,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+import trustme
 from prometheus_client import CollectorRegistry
 
 import call_initiation
@@ -233,6 +235,42 @@ def test_health_of_an_exporter_that_runs(run: Run, listener: Listener) -> None:
     """Status 0 and silence; a slash at the end is no matter."""
     assert (0, "", "") == run("health", "--url", listener.url)
     assert (0, "", "") == run("health", "--url", f"{listener.url}/")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0"])  # noqa: S104 - all of this machine's addresses
+@pytest.mark.parametrize("source", ["environment", "file"])
+def test_health_is_asked_for_where_settings_have_the_metrics(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, source: str
+) -> None:
+    """The environment is an image's, so its HEALTHCHECK needs no word more."""
+    with closing(Listener(CollectorRegistry(), Aggregate().snapshot, list, host, 0)) as listener:
+        address = listener.url.removeprefix("http://")
+        config = tmp_path / "exporter.toml"
+        config.write_text(f'metrics_listen = "{address if source == "file" else "127.0.0.1:1"}"')
+        if source == "environment":
+            monkeypatch.setenv("CALL_INITIATION_METRICS_LISTEN", address)
+        assert (0, "", "") == run("health", "--config", config)
+
+
+def test_health_of_an_exporter_whose_certificate_is_not_trusted(run: Run) -> None:
+    """Status 1, for the URL is right; a URL that isn't TLS's is told so."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+    listener = Listener(CollectorRegistry(), Aggregate().snapshot, list, "127.0.0.1", 0, guard=lambda: Guard(tls=tls))
+    with closing(listener):
+        status, out, err = run("health", "--url", listener.url)
+        plain = listener.url.replace("https", "http")
+        complaint = f"{plain} is not healthy: it hangs up; where it speaks TLS, --url has to say https\n"
+        assert (1, "", complaint) == run("health", "--url", plain)
+    assert (1, "") == (status, out)
+    assert err.startswith(f"{listener.url} is not healthy: [SSL: CERTIFICATE_VERIFY_FAILED] ")
+
+
+@pytest.mark.parametrize("url", ["localhost:9464", "ftp://localhost", "http://localhost:port"])
+def test_health_of_what_is_no_url(run: Run, url: str) -> None:
+    """Status 2: the flag is at fault."""
+    sentence = f"--url: found {url!r}, expected an address like http://127.0.0.1:9464"
+    assert (2, "", f"call-initiation-exporter: {sentence}\n") == run("health", "--url", url)
 
 
 def test_health_where_nobody_listens(run: Run, listener: Listener) -> None:

@@ -365,16 +365,26 @@ app.command()(inquiries.explain)
 
 @app.command()
 def health(
-    *, url: Annotated[str, typer.Option(metavar="URL", help="Where the metrics are.")] = "http://127.0.0.1:9464"
+    *,
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where the metrics are.  [default: where metrics_listen says]")
+    ] = None,
+    config: Config = None,
 ) -> None:
     """Tell whether an exporter runs: exit with 0 or 1.
 
     Made for a container's HEALTHCHECK: it needs no shell and no other program, and no password either: an exporter that
     asks for one runs. Of an https URL, SSL_CERT_FILE names who vouches for it.
     """
+    url = url or _metrics_url(settings.load(config).metrics_listen)
     if complaint := _complaint(url):
         typer.echo(f"{url} is not healthy: {complaint}", err=True)
         raise typer.Exit(1)
+
+
+def _metrics_url(listen: Address) -> str:
+    """Return where the metrics are on this machine; an address that means all of its own reaches it as well."""
+    return f"http://[{listen.host}]:{listen.port}" if ":" in listen.host else f"http://{listen.host}:{listen.port}"
 
 
 def _complaint(url: str) -> str:
@@ -385,10 +395,12 @@ def _complaint(url: str) -> str:
         with closing(makers[parts.scheme](parts.hostname or "", parts.port, timeout=_HEALTH_SECONDS)) as connection:
             connection.request("GET", f"{parts.path.rstrip('/')}/-/healthy")
             status = connection.getresponse().status
+    except ConnectionResetError:
+        return "it hangs up; where it speaks TLS, --url has to say https"
+    except (OSError, HTTPException) as error:  # before ValueError: a certificate that isn't trusted is both
+        return getattr(error, "strerror", None) or type(error).__name__
     except (KeyError, ValueError):
         raise SettingsError("--url", repr(url), "an address like http://127.0.0.1:9464") from None
-    except (OSError, HTTPException) as error:
-        return getattr(error, "strerror", None) or type(error).__name__
     return "" if status in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED} else f"it answers with status {status}"
 
 
