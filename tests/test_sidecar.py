@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Event
 from urllib.parse import urlsplit
 
+import bcrypt
 import pytest
 import trustme
 
@@ -102,6 +103,40 @@ def test_listening_beyond_this_machine_is_pointed_out(listen: str, count: int) -
     notices = asyncio.run(run())
     assert count == len(notices)
     assert all(notice.startswith("The gateway listens on 0.0.0.0, beyond this machine: ") for notice in notices)
+
+
+TLS = "tls_server_config: {cert_file: own.pem, key_file: own.pem"
+ASKS = "client_auth_type: RequireAndVerifyClientCert, client_ca_file: authority.pem"
+USERS = f"basic_auth_users: {{scraper: '{bcrypt.hashpw(b'open sesame', bcrypt.gensalt(4)).decode()}'}}"
+
+
+@pytest.mark.parametrize(
+    ("listen", "file", "count"),
+    [
+        ("127.0.0.1:0", None, 0),
+        ("0.0.0.0:0", None, 1),
+        ("0.0.0.0:0", f"{TLS}}}", 1),
+        ("0.0.0.0:0", f"{TLS}, {ASKS}}}", 0),
+        ("0.0.0.0:0", USERS, 0),
+    ],
+)
+def test_a_page_for_whoever_asks_is_pointed_out(listen: str, file: str | None, count: int, tmp_path: Path) -> None:
+    """It names agents; TLS alone keeps nobody from reading it."""
+    ca, config = trustme.CA(), tmp_path / "web.yml"
+    ca.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "own.pem"))
+    ca.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    flags: dict[str, object] = {"upstream": "http://127.0.0.1:9", "metrics_listen": listen, "listen": "127.0.0.1:0"}
+    if file is not None:
+        config.write_text(file)
+        flags["web_config"] = config
+
+    async def run() -> tuple[str, ...]:
+        async with sidecar(load(flags=flags), Exporter()) as running:
+            return running.notices
+
+    notices = asyncio.run(run())
+    assert count == len(notices)
+    assert all(notice.startswith("The metrics are on 0.0.0.0, beyond this machine, ") for notice in notices)
 
 
 def test_calls_go_before_all_else_that_the_process_does() -> None:

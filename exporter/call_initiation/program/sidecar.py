@@ -23,6 +23,7 @@ from call_initiation.exporter import Exporter
 from call_initiation.gateway.admission import Rules
 from call_initiation.gateway.gateway import Gateway, Plan
 from call_initiation.gateway.relay import Origin
+from call_initiation.pages.pages import Guard
 from call_initiation.pages.webconfig import guard
 from call_initiation.program.settings import Settings
 from call_initiation.watched import Stamps, Watched, stamps
@@ -59,12 +60,13 @@ async def sidecar(settings: Settings, exporter: Exporter) -> AsyncGenerator[Side
         SettingsError: The upstream isn't set, or a certificate or the web-config file can't be used.
     """
     gateway = Gateway(plan(settings), exporter)
-    with closing(exporter.listener(*settings.metrics_listen, guard(settings.web_config))) as listener, _undisturbed():
+    guarded = guard(settings.web_config)
+    with closing(exporter.listener(*settings.metrics_listen, guarded)) as listener, _undisturbed():
         listener.is_ready = False
         await gateway.start()
         listener.is_ready = True
         try:
-            yield Sidecar(gateway.url, _api_url(settings), listener.url, tuple(_notices(settings)))
+            yield Sidecar(gateway.url, _api_url(settings), listener.url, tuple(_notices(settings, guarded())))
         finally:
             listener.is_ready = False
             await gateway.drain(_DRAIN)
@@ -168,13 +170,23 @@ def _unusable(key: str, path: Path | None, error: OSError) -> SettingsError:
     return SettingsError(key, f"{path} ({reason})", "PEM files that belong together")
 
 
-def _notices(settings: Settings) -> Iterator[str]:
+def _notices(settings: Settings, metrics: Guard) -> Iterator[str]:
     if not _is_loopback(settings.listen.host):
         yield f"The gateway listens on {settings.listen.host}, beyond this machine: " + (
             "dialers' tokens cross the network in the clear; set tls_cert and tls_key."
             if settings.tls_cert is None
             else "see that only dialers reach it; client_ca or dialer_secret keep others out."
         )
+    if _is_open(metrics) and not _is_loopback(settings.metrics_listen.host):
+        yield (
+            f"The metrics are on {settings.metrics_listen.host}, beyond this machine, for whoever asks: the page names "
+            "the agents of the last failures; set web_config, and users in it."
+        )
+
+
+def _is_open(metrics: Guard) -> bool:
+    """Tell whether neither a password nor a certificate is asked for."""
+    return metrics.admits is None and (metrics.tls is None or metrics.tls.verify_mode is not ssl.CERT_REQUIRED)
 
 
 def _is_loopback(host: str) -> bool:
