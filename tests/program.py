@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
 from threading import Event
+from typing import TextIO
 
 import pytest
 
@@ -34,7 +35,7 @@ class Terminal(io.StringIO):
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Return a function that runs the program here and returns its status, output and errors."""
 
-    def run(*arguments: object, given: bytes = b"", on: Terminal | None = None) -> tuple[int, str, str]:
+    def run(*arguments: object, given: bytes = b"", on: TextIO | None = None) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["call-initiation-exporter", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
         with pytest.raises(SystemExit) as ended, redirect_stdout(on) if on else nullcontext():

@@ -1,16 +1,18 @@
 """What the command line promises: help that teaches, one sentence for each mistake, and honest exit statuses."""
 
+import io
 import os
 import re
 import signal
 import socket
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Event, Thread
+from typing import BinaryIO
 
 import pytest
 import trustme
@@ -194,16 +196,35 @@ def test_on_a_dumb_terminal_it_is_plain(run: Run, terminal: Terminal, monkeypatc
     assert terminal.getvalue().startswith("page ")
 
 
-@pytest.fixture
-def interrupted(terminal: Terminal) -> Terminal:
-    """Return a terminal at which Ctrl-C is pressed as soon as something shows."""
+def interrupt(begun: Event) -> None:
+    """Press Ctrl-C as soon as something has begun."""
 
     def press() -> None:
-        terminal.begun.wait(PATIENCE)
+        begun.wait(PATIENCE)
         os.kill(os.getpid(), signal.SIGINT)
 
     Thread(target=press, daemon=True).start()
+
+
+@pytest.fixture
+def interrupted(terminal: Terminal) -> Terminal:
+    """Return a terminal at which Ctrl-C is pressed as soon as something shows."""
+    interrupt(terminal.begun)
     return terminal
+
+
+class Stdout(io.TextIOWrapper):
+    """What is no terminal; Ctrl-C is pressed as soon as something is written to it."""
+
+    def __init__(self, file: BinaryIO, encoding: str = "utf-8") -> None:
+        super().__init__(file, encoding=encoding)
+        self._begun = Event()
+        interrupt(self._begun)
+
+    def write(self, text: str) -> int:
+        """Tell that it has begun."""
+        self._begun.set()
+        return super().write(text)
 
 
 def test_a_demonstration_without_an_end_ends_by_ctrl_c(run: Run, interrupted: Terminal) -> None:
@@ -229,6 +250,63 @@ def test_a_gateway_says_where_it_is(run: Run, interrupted: Terminal, listener: L
     assert shown[0].startswith("gateway       http://127.0.0.1:")
     assert shown[0].endswith(f" → {listener.url}")
     assert shown[1].startswith("metrics       http://127.0.0.1:")
+
+
+ANYWHERE = ("--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0")
+
+
+def test_a_gateway_runs_where_its_arrow_cannot_be_spelt(run: Run, listener: Listener) -> None:
+    """As in a locale of Latin-1."""
+    shown = io.BytesIO()
+    stdout = Stdout(shown, "latin-1")
+    assert (0, "", "") == run("serve", "--upstream", listener.url, *ANYWHERE, on=stdout)
+    assert f" ? {listener.url}\n" in shown.getvalue().decode("latin-1")
+
+
+def _full() -> BinaryIO:
+    return Path("/dev/full").open("wb")
+
+
+def _unread() -> BinaryIO:
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    return os.fdopen(ours, "wb")
+
+
+@pytest.mark.parametrize("opened", [_full, _unread])
+def test_a_gateway_runs_where_nobody_reads_it(run: Run, listener: Listener, opened: Callable[[], BinaryIO]) -> None:
+    """A disk that is full, a reader that has gone; and at the end nothing is left to be written there."""
+    with Stdout(opened()) as stdout:
+        assert (0, "", "") == run("serve", "--upstream", listener.url, *ANYWHERE, on=stdout)
+
+
+def test_streams_that_are_closed_are_the_null_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was started without them reads nothing and writes nowhere."""
+    monkeypatch.setattr(sys, "argv", ["call-initiation-exporter", "check", "-"])
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    with sys.stdin, sys.stdout, sys.stderr:
+        assert [os.devnull] * 3 == [stream.name for stream in (sys.stdin, sys.stdout, sys.stderr)]
+    assert 1 == ended.value.code  # an empty body is refused
+
+
+class Interrupting:
+    """An import during which Ctrl-C is pressed."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        """Press it."""
+        if name == "call_initiation.program.commands":
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_before_it_has_begun_is_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no success: there is no answer, and nothing ran."""
+    monkeypatch.delitem(sys.modules, "call_initiation.program.commands", raising=False)
+    monkeypatch.delattr(program, "commands", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    assert (130, "", "") == run("demo")
 
 
 def test_health_of_an_exporter_that_runs(run: Run, listener: Listener) -> None:

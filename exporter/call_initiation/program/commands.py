@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 import typer
 from rich.console import Console
 from rich.live import Live
-from rich.text import Text
 
 from call_initiation import __version__
 from call_initiation.agents import readiness
@@ -205,7 +204,7 @@ def simulate(  # noqa: PLR0913 - one parameter for each flag
 async def _simulate(address: Address, *, seed: int, agents: int) -> None:
     with service.ended_by_signals() as end:
         async with service.simulation(address, seed=seed, agents=agents) as server:
-            terminal.console().print(Text(_about(server)), soft_wrap=True)
+            _announce(_about(server))
             await end.wait()
 
 
@@ -295,8 +294,20 @@ def serve(  # noqa: PLR0913 - one parameter for each flag
 async def _serve(chosen: Settings) -> None:
     with service.ended_by_signals() as end:
         async with service.serving(chosen) as running:
-            terminal.console().print(Text(_routes(running)), soft_wrap=True)
+            _announce(_routes(running))
             await end.wait()
+
+
+def _announce(text: str) -> None:
+    """Print what a program says as it starts; it serves all the same where nobody reads it.
+
+    What is left to write would fail once more at the end, and change the exit status: it goes to the null device
+    (https://docs.python.org/3/library/signal.html#note-on-sigpipe).
+    """
+    try:
+        typer.echo(text)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _routes(running: Sidecar) -> str:
