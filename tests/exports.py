@@ -8,9 +8,9 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs import LogRecordLimits, ReadableLogRecord
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
 
 from call_initiation.telemetry import collector, otlp
 from call_initiation.telemetry.verdicts import Export
@@ -21,14 +21,14 @@ SCOPE = otlp.scope("1.0")
 
 def span() -> ReadableSpan:
     """Return a span."""
-    made = otlp.span_of(REFUSED, otlp.attributes(REFUSED), Resource({}), SCOPE)
+    made = otlp.span_of(REFUSED, otlp.attributes(REFUSED), Resource({}), SCOPE, SpanLimits())
     assert made is not None
     return made
 
 
 def record() -> ReadableLogRecord:
     """Return a failure event."""
-    return otlp.readable(otlp.record_of(REFUSED, otlp.attributes(REFUSED)), Resource({}), SCOPE)
+    return otlp.readable(otlp.record_of(REFUSED, otlp.attributes(REFUSED)), Resource({}), SCOPE, LogRecordLimits())
 
 
 def spans_to(

@@ -23,6 +23,7 @@ from call_initiation.events import (
     SkewChange,
 )
 from call_initiation.recording.aggregate import Aggregate, Labels
+from call_initiation.telemetry import otlp
 from call_initiation.telemetry.meters import MeterSink
 from samples import ACCEPTED, REFUSED, SPAN
 
@@ -43,7 +44,7 @@ def reading(*events: Event) -> Read:
     provider.shutdown()
     assert data is not None
     [scope] = data.resource_metrics[0].scope_metrics
-    assert (catalogue.SCOPE, "1.0") == (scope.scope.name, scope.scope.version)
+    assert otlp.scope("1.0") == scope.scope
     found = {metric.name: metric for metric in scope.metrics}
 
     def read(metric: Metric) -> Points:

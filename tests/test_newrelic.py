@@ -14,8 +14,10 @@ import pytest
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk._logs import LogRecordLimits
 from opentelemetry.sdk.metrics.export import AggregationTemporality
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanLimits
 
 from call_initiation.catalogue import ATTRIBUTES, METRICS, Kind
 from call_initiation.events import Refusal, SpanIds
@@ -330,9 +332,9 @@ def test_the_largest_batches_are_within_new_relics_limits() -> None:
         assert len(texts) <= 64
         assert all(len(str(text)) <= 4095 for text in texts)
     most = int(presets.variables("newrelic-eu")["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"])
-    span = otlp.span_of(call, given, resource, scope)
+    span = otlp.span_of(call, given, resource, scope, SpanLimits())
     assert span is not None
-    record = otlp.readable(otlp.record_of(call, given), resource, scope)
+    record = otlp.readable(otlp.record_of(call, given), resource, scope, LogRecordLimits())
     assert len(encode_spans([span] * most).SerializeToString()) < MEGABYTE
     assert len(encode_logs([record] * most).SerializeToString()) < MEGABYTE
 

@@ -13,6 +13,7 @@ from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk._logs import LogRecordLimits
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     ExponentialHistogram,
@@ -23,7 +24,7 @@ from opentelemetry.sdk.metrics.export import (
     Sum,
 )
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
 from opentelemetry.trace import SpanKind, StatusCode
 
 from call_initiation import catalogue
@@ -51,6 +52,7 @@ from samples import ACCEPTED, REFUSED, SPAN, STARTED_AT, UNANSWERED
 
 RESOURCE = Resource({"service.name": "dialer"})
 SCOPE = otlp.scope("1.0")
+NO_LIMITS = SpanLimits()
 CUMULATIVE, DELTA = AggregationTemporality.CUMULATIVE, AggregationTemporality.DELTA
 TYPES: dict[str, type | tuple[type, ...]] = {
     "string": str,
@@ -70,9 +72,9 @@ OTHERS: tuple[Event, ...] = (
 )
 
 
-def span_of(attempt: Attempt) -> ReadableSpan | None:
+def span_of(attempt: Attempt, limits: SpanLimits = NO_LIMITS) -> ReadableSpan | None:
     """Return a call's span."""
-    return otlp.span_of(attempt, otlp.attributes(attempt), RESOURCE, SCOPE)
+    return otlp.span_of(attempt, otlp.attributes(attempt), RESOURCE, SCOPE, limits)
 
 
 def exported_span(attempt: Attempt) -> ReadableSpan:
@@ -220,13 +222,45 @@ def test_an_event_without_a_span_has_no_ids() -> None:
     assert (0, 0) == (record.trace_id, record.span_id)
 
 
+# -- limits -------------------------------------------------------------------------------------------------------
+
+
+def test_spans_and_events_keep_to_the_sdks_limits() -> None:
+    """So many attributes, the latest, and so much of each text; what was dropped is said."""
+    spans = SpanLimits(max_span_attributes=4, max_span_attribute_length=9)
+    records = LogRecordLimits(max_log_record_attributes=5, max_log_record_attribute_length=9)
+    span = span_of(FULL, spans)
+    assert span is not None
+    record = otlp.readable(otlp.record_of(FULL, otlp.attributes(FULL)), RESOURCE, SCOPE, records)
+    for count, dropped, given_attributes in (
+        (4, span.dropped_attributes, span.attributes),
+        (5, record.dropped_attributes, record.log_record.attributes),
+    ):
+        full = list(otlp.attributes(FULL).items())
+        assert len(full) - count == dropped
+        assert [(name, _cut(value)) for name, value in full[-count:]] == list((given_attributes or {}).items())
+
+
+def _cut(value: object) -> object:
+    return value[:9] if isinstance(value, str) else tuple(map(_cut, value)) if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize("most", [None, len(otlp.attributes(FULL))])
+def test_what_no_limit_touches_is_not_copied(most: int | None) -> None:
+    """The span and the event of a call share their attributes."""
+    given_attributes = otlp.attributes(FULL)
+    limits = LogRecordLimits(max_log_record_attributes=LogRecordLimits.UNSET if most is None else most)
+    record = otlp.readable(otlp.record_of(FULL, given_attributes), RESOURCE, SCOPE, limits)
+    assert record.log_record.attributes is given_attributes
+
+
 # -- sinks --------------------------------------------------------------------------------------------------------
 
 
 def test_the_span_sink_hands_on_what_is_ours_to_export() -> None:
     """Calls' spans; nothing of the other events."""
     spans: list[ReadableSpan] = []
-    sink = otlp.SpanSink(spans.append, otlp.LatestAttributes(), lambda: RESOURCE, "1.0")
+    sink = otlp.SpanSink(spans.append, otlp.LatestAttributes(), lambda: RESOURCE, "1.0", NO_LIMITS)
     for event in (ACCEPTED, replace(ACCEPTED, span=None), REFUSED, *OTHERS):
         sink.record(event)
     assert [202, 400] == [(span.attributes or {})["http.response.status_code"] for span in spans]
@@ -251,7 +285,7 @@ def test_opentelemetrys_encoders_take_what_we_make() -> None:
     span = encode_spans([exported_span(FULL)]).resource_spans[0].scope_spans[0].spans[0]
     assert (SPAN.span_id.to_bytes(8, "big"), SPAN.trace_id.to_bytes(16, "big")) == (span.span_id, span.trace_id)
     assert len(ATTRIBUTES) == len(span.attributes)
-    record = otlp.readable(otlp.record_of(FULL, otlp.attributes(FULL)), RESOURCE, SCOPE)
+    record = otlp.readable(otlp.record_of(FULL, otlp.attributes(FULL)), RESOURCE, SCOPE, LogRecordLimits())
     encoded = encode_logs([record]).resource_logs[0].scope_logs[0].log_records[0]
     assert ("call_initiation.failure", len(ATTRIBUTES)) == (encoded.event_name, len(encoded.attributes))
     aggregate = Aggregate()

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor, ReadWriteLogRecord
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
 from opentelemetry.sdk.resources import Resource, ResourceDetector
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NoOpTracerProvider
 from opentelemetry.util import _importlib_metadata
@@ -26,6 +27,7 @@ from call_initiation.journal.backlog import SMALLEST, Files
 from call_initiation.journal.entries import entry
 from call_initiation.journal.segments import Record, Segment
 from call_initiation.recording.aggregate import Aggregate
+from call_initiation.telemetry import otlp
 from call_initiation.telemetry.pipelines import Pipelines
 from collector import Collector
 from samples import ACCEPTED, REFUSED
@@ -77,6 +79,67 @@ class Renames(LogRecordProcessor):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - as the SDK calls it
         """Do nothing."""
         return True
+
+
+def lengths(given: Mapping[str, Any] | None) -> tuple[int, int]:
+    """Return how many attributes there are, and of how many characters the longest text is."""
+    return len(given or {}), max(len(value) for value in (given or {}).values() if isinstance(value, str))
+
+
+@pytest.mark.parametrize("is_journaled", [False, True])
+def test_our_own_pipelines_keep_to_the_environments_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_journaled: bool
+) -> None:
+    """Whether a failure comes from memory or from a file."""
+    monkeypatch.setenv("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "9")
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "12")
+    monkeypatch.setenv("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "14")
+    files, spans, records = Files(SMALLEST), InMemorySpanExporter(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+    pipelines = Pipelines(Aggregate().snapshot, {}, "1.2.3", files if is_journaled else None)
+    pipelines.spans(None, spans)
+    pipelines.events(None, records, {})
+    if is_journaled:
+        keep(files, tmp_path / "a.segment", b"")
+    for sink in pipelines.sinks.values():
+        sink.record(REFUSED)
+    pipelines.start()
+    assert all(delivery.flush(20.0) for delivery in pipelines.deliveries)
+    (span,), (read,) = spans.get_finished_spans(), records.get_finished_logs()
+    assert ((12, 9), (14, 9)) == (lengths(span.attributes), lengths(read.log_record.attributes))
+    for delivery in pipelines.deliveries:
+        delivery.close(1.0)
+
+
+def test_a_dialers_own_pipelines_keep_to_their_limits_and_know_the_schema(pipelines: Pipelines) -> None:
+    """To those of the provider, whatever the environment says; events by the SDK's own hand."""
+    spans, records = InMemorySpanExporter(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+    limits = SpanLimits(max_span_attributes=12, max_span_attribute_length=9)
+    tracers, loggers = (
+        TracerProvider(span_limits=limits, shutdown_on_exit=False),
+        LoggerProvider(shutdown_on_exit=False),
+    )
+    tracers.add_span_processor(SimpleSpanProcessor(spans))
+    loggers.add_log_record_processor(SimpleLogRecordProcessor(records))
+    pipelines.spans(tracers, None)
+    pipelines.events(loggers, None, {})
+    for sink in pipelines.sinks.values():
+        sink.record(REFUSED)
+    (span,), (read,) = spans.get_finished_spans(), records.get_finished_logs()
+    assert (12, 9) == lengths(span.attributes)
+    assert otlp.scope("1.2.3") == span.instrumentation_scope == read.instrumentation_scope
+
+
+@pytest.mark.parametrize("key", ["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT"])
+def test_a_limit_that_cannot_be_used_is_named(pipelines: Pipelines, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """In the words of the other settings."""
+    monkeypatch.setenv(key, "many")
+
+    def make() -> None:
+        pipelines.spans(None, InMemorySpanExporter())
+        pipelines.events(None, InMemoryLogRecordExporter(), {})  # type: ignore[no-untyped-call]
+
+    with pytest.raises(SettingsError, match=f"{key}: found 'many', expected a whole number from 0 on"):
+        make()
 
 
 def test_what_a_dialer_does_to_an_event_is_not_done_to_its_span(pipelines: Pipelines) -> None:

@@ -296,6 +296,9 @@ EVENT_NAME: Final = "call_initiation.failure"
 SCOPE: Final = "call_initiation"
 """The instrumentation scope's name."""
 
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.37.0"
+"""The semantic conventions that OpenTelemetry's own attributes among ours follow."""
+
 ATTRIBUTES: Final = (
     Attribute("http.request.method", "string", "The request's method.", "POST"),
     Attribute("url.template", "string", "Which endpoint was called.", "/api/v2/conversations/calls/user/{userId}"),

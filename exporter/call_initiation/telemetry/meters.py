@@ -16,7 +16,16 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
-from call_initiation.catalogue import AGENT_STATE_AGE, DURATION, FEED_EVENT_LAG, METRICS, SCOPE, Kind, Metric
+from call_initiation.catalogue import (
+    AGENT_STATE_AGE,
+    DURATION,
+    FEED_EVENT_LAG,
+    METRICS,
+    SCHEMA_URL,
+    SCOPE,
+    Kind,
+    Metric,
+)
 from call_initiation.events import (
     Attempt,
     Event,
@@ -37,7 +46,7 @@ class MeterSink:
     """Keeps the instruments of a dialer's own provider current; a `Sink`."""
 
     def __init__(self, provider: MeterProvider, version: str, snapshot: Callable[[], View]) -> None:
-        meter = provider.get_meter(SCOPE, version)
+        meter = provider.get_meter(SCOPE, version, SCHEMA_URL)
         collection = _Collection(snapshot)
         for metric in METRICS:
             if metric.kind is Kind.COUNTER:

@@ -14,8 +14,9 @@ from typing import Final, assert_never, cast
 
 from opentelemetry import trace
 from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
-from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs import LogRecordLimits, ReadableLogRecord
 from opentelemetry.sdk.metrics import Exemplar as OtelExemplar
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -33,12 +34,12 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.metrics.export import Metric as OtelMetric
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
-from opentelemetry.util.types import AttributeValue
+from opentelemetry.util.types import AnyValue, AttributeValue
 
-from call_initiation.catalogue import EVENT_NAME, SCOPE, Kind, Metric
+from call_initiation.catalogue import EVENT_NAME, SCHEMA_URL, SCOPE, Kind, Metric
 from call_initiation.events import (
     AgentIdSource,
     AgentState,
@@ -90,7 +91,7 @@ _AFTER_JOINING: Final = (
 
 def scope(version: str) -> InstrumentationScope:
     """Return the instrumentation scope under which everything is sent."""
-    return InstrumentationScope(SCOPE, version, "https://opentelemetry.io/schemas/1.37.0")
+    return InstrumentationScope(SCOPE, version, SCHEMA_URL)
 
 
 def attributes(attempt: Attempt) -> Attributes:
@@ -207,8 +208,15 @@ class LatestAttributes:
         return self._latest[1]
 
 
+def _bounded(given: Mapping[str, AnyValue], count: int | None, length: int | None) -> Mapping[str, AnyValue]:
+    """Return attributes as the SDK bounds them; as they are, at no cost, where it couldn't change any."""
+    if length is None and (count is None or len(given) <= count):
+        return given
+    return BoundedAttributes(count, given, max_value_len=length)
+
+
 def span_of(
-    attempt: Attempt, given: Attributes, resource: Resource, instrumentation: InstrumentationScope
+    attempt: Attempt, given: Attributes, resource: Resource, instrumentation: InstrumentationScope, limits: SpanLimits
 ) -> ReadableSpan | None:
     """Return the span of a call with the `given` attributes, or None where it isn't ours to export."""
     ids = attempt.span
@@ -219,7 +227,7 @@ def span_of(
         context=_context(ids),
         parent=_parent(ids),
         resource=resource,
-        attributes=given,
+        attributes=_bounded(given, limits.max_span_attributes, limits.max_span_attribute_length),
         kind=_CLIENT,
         status=_ERROR if attempt.is_failure else _OK,
         start_time=attempt.started_at,
@@ -254,17 +262,20 @@ class SpanSink:
         latest: LatestAttributes,
         resource: Callable[[], Resource],
         version: str,
+        limits: SpanLimits,
     ) -> None:
         self._deliver = deliver
         self._latest = latest
         self._resource = resource
         self._scope = scope(version)
+        self._limits = limits
 
     def record(self, event: Event) -> None:
         """Take one event."""
         match event:
             case Attempt():
-                if (span := span_of(event, self._latest.of(event), self._resource(), self._scope)) is not None:
+                given = self._latest.of(event)
+                if (span := span_of(event, given, self._resource(), self._scope, self._limits)) is not None:
                     self._deliver(span)
             case StateChange() | LateChange() | FeedChange() | NotificationTaken() | LegFailure() | SkewChange():
                 pass
@@ -298,9 +309,13 @@ class EventSink:
                 assert_never(event)
 
 
-def readable(record: LogRecord, resource: Resource, instrumentation: InstrumentationScope) -> ReadableLogRecord:
+def readable(
+    record: LogRecord, resource: Resource, instrumentation: InstrumentationScope, limits: LogRecordLimits
+) -> ReadableLogRecord:
     """Return a log record as an exporter takes it."""
-    return ReadableLogRecord(record, resource, instrumentation)
+    count, length = limits.max_log_record_attributes, limits.max_log_record_attribute_length
+    record.attributes = _bounded(record.attributes or {}, count, length)
+    return ReadableLogRecord(record, resource, instrumentation, limits)
 
 
 class MetricsView:

@@ -10,16 +10,16 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from threading import Lock
 from time import time_ns
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from opentelemetry import trace
 from opentelemetry._logs import Logger, LoggerProvider, LogRecord
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs import LogRecordLimits, ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricsData
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource, ServiceInstanceIdResourceDetector
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.util.types import AttributeValue
@@ -27,7 +27,7 @@ from opentelemetry.util.types import AttributeValue
 from call_initiation import nesting
 from call_initiation.calls.observation import Observation
 from call_initiation.calls.tracing import Tracing
-from call_initiation.catalogue import SCOPE
+from call_initiation.catalogue import SCHEMA_URL, SCOPE
 from call_initiation.errors import SettingsError
 from call_initiation.events import Attempt, Sink
 from call_initiation.journal.backlog import Files
@@ -36,6 +36,8 @@ from call_initiation.recording.assessment import glance
 from call_initiation.telemetry import collector, otlp
 from call_initiation.telemetry.delivery import Delivered, Delivery, HandedOver, MetricsDelivery, Passing, Verdict
 from call_initiation.telemetry.meters import MeterSink
+
+Limits = TypeVar("Limits", SpanLimits, LogRecordLimits)
 
 _LONGEST_RESOURCE: Final = 4_000
 """Bytes of a resource in a journal."""
@@ -118,7 +120,7 @@ class Pipelines:
         """Put the spans' pipeline together; return what begins them.
 
         Raises:
-            SettingsError: The provider isn't the SDK's.
+            SettingsError: The provider isn't the SDK's, or a standard variable can't be used.
         """
         if provider is not None:
             if not isinstance(provider, TracerProvider):
@@ -126,15 +128,16 @@ class Pipelines:
             return self._joined_spans(provider)
         if (connect := collector.spans(exporter, self._environment)) is None:
             return Tracing(describe=_described)
-        scope = otlp.scope(self._version)
+        scope, limits = otlp.scope(self._version), _read(SpanLimits)
 
         def made(attempt: Attempt, resource: bytes) -> ReadableSpan | None:
-            return otlp.span_of(attempt, otlp.attributes(attempt), self._resource_of(resource), scope)
+            return otlp.span_of(attempt, otlp.attributes(attempt), self._resource_of(resource), scope, limits)
 
         spans: Delivery[ReadableSpan] = self._delivery("spans", connect, made, exporter)
-        sink = otlp.SpanSink(spans.put, self._latest, self.identity, self._version)
+        sink = otlp.SpanSink(spans.put, self._latest, self.identity, self._version, limits)
         (self.sinks if self._files is None else self.journaled)["spans"] = sink
-        return Tracing(TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False), _described)
+        provider = TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False, span_limits=limits)
+        return Tracing(provider, _described)
 
     def _joined_spans(self, provider: TracerProvider) -> Tracing:
         tracer = provider.get_tracer(SCOPE, self._version)
@@ -142,7 +145,8 @@ class Pipelines:
             return Tracing(describe=_described)
         spans: Passing[ReadableSpan] = Passing("spans", tracer.span_processor.on_end)
         self.deliveries.append(spans)
-        self.sinks["spans"] = otlp.SpanSink(spans.put, self._latest, lambda: provider.resource, self._version)
+        limits = getattr(provider, "_span_limits", None) or _read(SpanLimits)  # the SDK has no public name for them
+        self.sinks["spans"] = otlp.SpanSink(spans.put, self._latest, lambda: provider.resource, self._version, limits)
         return Tracing(provider, _described)
 
     def events(
@@ -150,19 +154,20 @@ class Pipelines:
     ) -> None:
         """Put the failure events' pipeline together; each event gets the `extra` attributes."""
         if provider is not None:
-            passing: Passing[LogRecord] = Passing("events", _own_attributes(provider.get_logger(SCOPE, self._version)))
+            logger = provider.get_logger(SCOPE, self._version, SCHEMA_URL)
+            passing: Passing[LogRecord] = Passing("events", _own_attributes(logger))
             self.deliveries.append(passing)
             self.sinks["events"] = otlp.EventSink(passing.put, self._latest, extra)
         elif (connect := collector.events(exporter, self._environment)) is not None:
-            scope = otlp.scope(self._version)
+            scope, limits = otlp.scope(self._version), _read(LogRecordLimits)
 
             def made(attempt: Attempt, resource: bytes) -> ReadableLogRecord:
                 record = otlp.record_of(attempt, {**otlp.attributes(attempt), **extra})
-                return otlp.readable(record, self._resource_of(resource), scope)
+                return otlp.readable(record, self._resource_of(resource), scope, limits)
 
             events: Delivery[ReadableLogRecord] = self._delivery("events", connect, made, exporter)
             sink = otlp.EventSink(
-                lambda record: events.put(otlp.readable(record, self.identity(), scope)), self._latest, extra
+                lambda record: events.put(otlp.readable(record, self.identity(), scope, limits)), self._latest, extra
             )
             (self.sinks if self._files is None else self.journaled)["events"] = sink
 
@@ -224,6 +229,19 @@ def _undetected() -> Resource:
     """Return who we are by those detectors alone that are always asked, and need no thread."""
     unknown = Resource({"service.name": "unknown_service"})
     return unknown.merge(ServiceInstanceIdResourceDetector().detect()).merge(OTELResourceDetector().detect())
+
+
+def _read(limits: Callable[[], Limits]) -> Limits:
+    """Return the SDK's limits of attributes, as the standard variables have them.
+
+    Raises:
+        SettingsError: One of them can't be used.
+    """
+    try:
+        return limits()
+    except ValueError as error:
+        key, *_, found = str(error).split()
+        raise SettingsError(key, repr(found), "a whole number from 0 on") from None
 
 
 @lru_cache(maxsize=64)
