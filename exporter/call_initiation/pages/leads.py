@@ -36,7 +36,7 @@ TELLING: Final = 5
 """Refusals of a state from which on it may be named: fewer may be one agent's bad moment."""
 
 MOST: Final = 3
-"""Leads that are given, and states of one that are named."""
+"""Leads that are given, and states of one that are named; more are counted."""
 
 _CHANCE: Final = log(0.001)
 _SUSPICION: Final = log(0.05)
@@ -144,12 +144,16 @@ def _of_states(code: str, cut: _Cut) -> Lead | None:
     named = [one for one in cut.marked if one.hits >= TELLING and _compared([one], cut.others).chance < _CHANCE]
     if not named:
         return None
-    named = sorted(named, key=lambda one: -one.hits)[:MOST]
     hits, attempts = sum(one.hits for one in named), sum(one.attempts for one in named)
     elsewhere = sum(one.hits for one in cut.others) / sum(one.attempts for one in cut.others)
-    states = tuple(one.state for one in named)
+    states = tuple(one.state for one in sorted(named, key=lambda one: -one.hits))
     seen = f"{hits:,} of their {attempts:,} attempts ({percent(hits / attempts)}), elsewhere {percent(elsewhere)}"
-    return Lead("", code, f" with agents {' or '.join(states)}: {seen}", hits, states)
+    return Lead("", code, f" with agents {_listed(states)}: {seen}", hits, states)
+
+
+def _listed(states: tuple[str, ...]) -> str:
+    names = [*states[:MOST], *([f"{len(states) - MOST} more"] if len(states) > MOST else [])]
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _of_all(found: Correlation, outcome: str, code: str, seen: str = "", unnamed: str = "the request") -> Lead:
