@@ -198,3 +198,31 @@ def test_the_gateway_follows_agents_through_a_store(
     with pytest.raises(SettingsError, match=r"^store: ") as caught:
         asyncio.run(serve())
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({"CALL_INITIATION_STORE": "redis://127.0.0.1:1"}, "GENESYS_CLIENT_ID"),
+        ({"GENESYS_CLIENT_SECRET": "made-up"}, "GENESYS_CLIENT_ID"),
+        ({"GENESYS_CLIENT_SECRET_FILE": "made-up"}, "GENESYS_CLIENT_ID"),
+        ({"GENESYS_CLIENT_ID": "made-up"}, "GENESYS_CLIENT_SECRET"),
+    ],
+)
+def test_a_part_of_what_following_takes_is_a_mistake(
+    given: dict[str, str], missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody would be followed, and no word said: who set it means to follow."""
+    for name in ("GENESYS_CLIENT_ID", "GENESYS_CLIENT_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(f"{name}_FILE", raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    flags = {"upstream": "http://127.0.0.1:9", "listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
+
+    async def serve() -> None:
+        async with serving(load(flags=flags)):
+            pytest.fail("it began")
+
+    with pytest.raises(SettingsError, match=rf"^{missing}: found nothing, expected a value"):
+        asyncio.run(serve())

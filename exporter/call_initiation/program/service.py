@@ -47,7 +47,7 @@ PACE: Final = 10.0
 _LOOK: Final = 0.05  # seconds between looks at whether the agents' states are known
 _LAST_NEWS: Final = 0.2  # seconds for what changed up to the last call to be heard of
 _PORTS: Final = 20
-_CLIENT_ID_FILE: Final = "GENESYS_CLIENT_ID_FILE"
+_CREDENTIALS_FILES: Final = ("GENESYS_CLIENT_ID_FILE", "GENESYS_CLIENT_SECRET_FILE")
 _DRAIN: Final = 0.7  # seconds for a collector to take what waits; the whole end may take 2
 
 
@@ -110,11 +110,12 @@ async def serving(settings: Settings) -> AsyncGenerator[Sidecar]:
 
     Raises:
         ListenError: An address can't be had.
-        SettingsError: The upstream isn't set, or a certificate or one of the `OTEL_*` variables can't be used.
+        SettingsError: The upstream or a part of what following takes isn't set, or a certificate or one of the `OTEL_*`
+            variables can't be used.
     """
     plan(settings)  # so that a mistake is told before anything has begun
     with _exporter(settings) as exporter:
-        if settings.upstream is not None and (settings.genesys_client_id or os.environ.get(_CLIENT_ID_FILE)):
+        if settings.upstream is not None and _is_to_follow(settings):
             exporter.follow_agents(
                 region=settings.upstream,
                 as_seen=True,
@@ -124,6 +125,12 @@ async def serving(settings: Settings) -> AsyncGenerator[Sidecar]:
             )
         async with sidecar(settings, exporter) as running:
             yield running
+
+
+def _is_to_follow(settings: Settings) -> bool:
+    """Tell whether anything that only following takes is set: who sets a part of it is told of the other."""
+    named = (settings.genesys_client_id, settings.genesys_client_secret, settings.store)
+    return any(named) or any(os.environ.get(file) for file in _CREDENTIALS_FILES)
 
 
 def _shown(secret: SecretStr | None) -> str | None:
