@@ -9,6 +9,12 @@ from tempfile import TemporaryDirectory
 import certifi
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -19,3 +25,9 @@ def pytest_configure(config: pytest.Config) -> None:
     patch.setattr(certifi, "where", lambda: str(file))
     config.add_cleanup(patch.undo)
     config.add_cleanup(folder.cleanup)
+
+
+def encrypted(pem: bytes) -> bytes:
+    """Return a private key under a password."""
+    key = load_pem_private_key(pem, None)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"open sesame"))

@@ -19,6 +19,7 @@ import bcrypt
 import pytest
 import trustme
 
+from authorities import encrypted
 from call_initiation import Exporter
 from call_initiation.errors import SettingsError
 from call_initiation.gateway.admission import Rules
@@ -72,6 +73,16 @@ def test_a_certificate_that_cannot_be_used_is_named(key: str, tmp_path: Path) ->
     for path in (broken, tmp_path / "missing.pem"):
         with pytest.raises(SettingsError, match=rf"{key}: found {path} \(.+\), expected PEM files"):
             plan(load(flags={"upstream": "mypurecloud.ie", "tls_cert": own, key: path}))
+
+
+def test_a_key_under_a_password_is_told(tmp_path: Path) -> None:
+    """Nobody is asked for one: who starts a program isn't there."""
+    own, key = tmp_path / "own.pem", tmp_path / "key.pem"
+    certificate = trustme.CA().issue_cert("localhost")
+    certificate.cert_chain_pems[0].write_to_path(own)
+    key.write_bytes(encrypted(certificate.private_key_pem.bytes()))
+    with pytest.raises(SettingsError, match=r"tls_cert: found .+own\.pem \(the key is encrypted\), expected PEM files"):
+        plan(load(flags={"upstream": "mypurecloud.ie", "tls_cert": own, "tls_key": key}))
 
 
 def test_a_certificate_alone_asks_dialers_for_none(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import trustme
 from prometheus_client import CollectorRegistry
 
+from authorities import encrypted
 from call_initiation.errors import SettingsError
 from call_initiation.pages.pages import OPEN, Listener
 from call_initiation.pages.webconfig import Passwords, guard
@@ -246,6 +247,15 @@ def test_a_mistake_is_told_in_a_sentence(text: str, sentence: str, write: Callab
     with pytest.raises(SettingsError) as told:
         guard(path)
     assert sentence.format(path=path, folder=path.parent) == str(told.value)
+
+
+def test_a_key_under_a_password_is_told(write: Callable[[str], Path]) -> None:
+    """Nobody is asked for one: who starts a program isn't there."""
+    path = write(f"{TLS}}}")
+    key = path.parent / "metrics.key"
+    key.write_bytes(encrypted(key.read_bytes()))
+    with pytest.raises(SettingsError, match=r"found .+metrics\.crt \(the key is encrypted\), expected PEM files"):
+        guard(path)
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:

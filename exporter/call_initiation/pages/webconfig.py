@@ -22,6 +22,7 @@ import binascii
 import ssl
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from errno import EACCES
 from hashlib import blake2b
 from hmac import compare_digest
 from pathlib import Path
@@ -160,7 +161,7 @@ def _tls(asked: _Tls, path: Path) -> ssl.SSLContext:
     context.verify_mode = _CLIENTS[asked.client_auth_type]
     certificate, key = path.parent / asked.cert_file, path.parent / asked.key_file
     with _usable(f"tls_server_config.cert_file in {path}", str(certificate), _PEM):
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(certificate, key, ask_nobody)
     name = f"tls_server_config.client_ca_file in {path}"
     if (asked.client_ca_file is None) is not (context.verify_mode is ssl.CERT_NONE):
         found = "nothing" if asked.client_ca_file is None else "a file"
@@ -169,6 +170,11 @@ def _tls(asked: _Tls, path: Path) -> ssl.SSLContext:
         with _usable(name, str(asked.client_ca_file), "a PEM file"):
             context.load_verify_locations(path.parent / asked.client_ca_file)
     return context
+
+
+def ask_nobody() -> bytes:
+    """Stand in for OpenSSL's prompt for a key's password, at which a program would wait on its terminal."""
+    raise PermissionError(EACCES, "the key is encrypted")
 
 
 @contextmanager

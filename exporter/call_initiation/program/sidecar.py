@@ -24,7 +24,7 @@ from call_initiation.gateway.admission import Rules
 from call_initiation.gateway.gateway import Gateway, Plan
 from call_initiation.gateway.relay import Origin
 from call_initiation.pages.pages import Guard
-from call_initiation.pages.webconfig import guard
+from call_initiation.pages.webconfig import ask_nobody, guard
 from call_initiation.program.settings import Settings
 from call_initiation.watched import Stamps, Watched, stamps
 
@@ -153,7 +153,7 @@ def _read_tls(settings: Settings, certificate: Path) -> tuple[ssl.SSLContext, St
     seen = stamps(certificate, settings.tls_key, settings.client_ca)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(certificate, settings.tls_key)
+        context.load_cert_chain(certificate, settings.tls_key, ask_nobody)
     except OSError as error:
         raise _unusable("tls_cert", certificate, error) from error
     if settings.client_ca is not None:
