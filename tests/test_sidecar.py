@@ -130,6 +130,7 @@ USERS = f"basic_auth_users: {{scraper: '{bcrypt.hashpw(b'open sesame', bcrypt.ge
         ("0.0.0.0:0", f"{TLS}, {ASKS}}}", 0),
         ("0.0.0.0:0", USERS, 0),
     ],
+    ids=["loopback", "open", "tls", "certificates", "users"],
 )
 def test_a_page_for_whoever_asks_is_pointed_out(listen: str, file: str | None, count: int, tmp_path: Path) -> None:
     """It names agents; TLS alone keeps nobody from reading it."""
