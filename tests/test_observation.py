@@ -141,6 +141,34 @@ def test_a_piece_that_its_sender_changes_later_was_kept_as_it_was() -> None:
     assert b"firstlater" == observation.kept
 
 
+class Iterating(Pieces):
+    """An answer's stream that is iterated by an object that has no end of its own to come to."""
+
+    def __aiter__(self) -> AsyncIterator[Any]:  # type: ignore[override]
+        """Return what yields the pieces."""
+        return Each(iter(self))
+
+
+class Each(AsyncIterator[Any]):
+    """Yields what an iterator has."""
+
+    def __init__(self, pieces: Iterator[Any]) -> None:
+        self._pieces = pieces
+
+    async def __anext__(self) -> Any:
+        """Return the next one."""
+        for piece in self._pieces:
+            return piece
+        raise StopAsyncIteration
+
+
+def test_an_answer_need_not_come_from_a_generator() -> None:
+    """What can't be closed isn't."""
+    observation, stream, kept = answered(Iterating(b"one", b"two"), is_async=True)
+    assert [b"one", b"two"] == through(stream, is_async=True)
+    assert (b"onetwo", BodyState.WHOLE, []) == (observation.kept, observation.body, kept.faults)
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_body_that_breaks_off(is_async: bool) -> None:  # noqa: FBT001 - a parameter of pytest's
     """The reader's exception is the stream's own, and what came before is kept."""
