@@ -168,7 +168,7 @@ class Delivery(Generic[Record]):
                 self._dropped["queue_full"] += 1
             if self._thread is None:
                 self._start()
-        if self._wait is None and len(self._waiting) >= self._batch and not self._wake.is_set():
+        if len(self._waiting) >= self._batch and self._wait is None and not self._wake.is_set():
             self._wake.set()
 
     def hurry(self) -> None:
