@@ -169,6 +169,20 @@ def test_an_answer_need_not_come_from_a_generator() -> None:
     assert (b"onetwo", BodyState.WHOLE, []) == (observation.kept, observation.body, kept.faults)
 
 
+def test_an_answer_of_no_generator_may_be_left_early() -> None:
+    """Then it was unread, as any other."""
+    observation, stream, kept = answered(Iterating(b"one", b"two"), is_async=True)
+
+    async def leave() -> bytes:
+        pieces = aiter(stream)
+        first: bytes = await anext(pieces)
+        await pieces.aclose()
+        return first
+
+    assert b"one" == asyncio.run(leave())
+    assert (BodyState.UNREAD, []) == (observation.body, kept.faults)
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_body_that_breaks_off(is_async: bool) -> None:  # noqa: FBT001 - a parameter of pytest's
     """The reader's exception is the stream's own, and what came before is kept."""
@@ -418,6 +432,28 @@ def test_a_fault_of_ours_hides_no_exception(step: str, stage: str, monkeypatch: 
     assert error is caught.value
     assert error.__context__ is None
     assert ([stage], [Outcome.AMBIGUOUS]) == (kept.faults, [taken.failure.outcome for taken in kept.taken])
+
+
+@pytest.mark.parametrize("content", [b"{}", iter([b"{}"])], ids=["bytes", "stream"])
+def test_a_request_of_another_make_passes(content: Any) -> None:
+    """One whose stream can't be looked at once more was answered all the same, and is recorded."""
+
+    class Forgetful(httpx.Request):
+        """Has its stream until the transport has read it."""
+
+        is_read = False
+
+        def __getattribute__(self, name: str) -> Any:
+            """Fail for the stream, once it was read."""
+            if name == "stream" and type(self).is_read:
+                raise RuntimeError
+            return super().__getattribute__(name)
+
+    kept, asked = Kept(), Forgetful("POST", f"https://api.example.com{CALLS}", content=content)
+    with observe(kept, asked=asked) as observation:
+        Forgetful.is_read = True
+        observation.answered(httpx.Response(202))
+    assert (["observe"], [observation], 202) == (kept.faults, kept.taken, observation.status_code)
 
 
 def test_an_answer_of_another_make_passes() -> None:

@@ -286,9 +286,10 @@ def test_who_we_are_without_a_thread_for_detectors(
     monkeypatch.setenv("OTEL_SERVICE_NAME", "dialer")
     before = threading.stack_size(1 << 46)
     try:
-        undetected = pipelines.identity()
+        undetected, again = pipelines.identity(), pipelines.identity()
     finally:
         threading.stack_size(before)
+    assert undetected == again
     assert ["detecting the resource failed: RuntimeError"] == caplog.messages
     assert (
         {"service.name": "dialer"}.items() <= undetected.attributes.items() <= pipelines.identity().attributes.items()

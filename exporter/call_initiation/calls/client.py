@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import httpx
 
 _LIBRARIES: Final = ("httpx", "httpx2")
-_DEEPEST: Final = 8
 _SENDING_ONCE: Final = frozenset({"httpx_aiohttp.AiohttpTransport", "httpx.MockTransport", "httpx2.MockTransport"})
 
 
@@ -112,12 +111,13 @@ def doors(library: str) -> Doors:  # noqa: C901 - small classes, which need the 
                 async for chunk in chunks:
                     observation.passed(chunk)
                     yield chunk
+            except GeneratorExit:
+                if isinstance(chunks, AsyncGenerator):  # who closes this one closes that one, in the same task
+                    await chunks.aclose()
+                raise
             except Exception:
                 observation.broken_off()
                 raise
-            finally:
-                if isinstance(chunks, AsyncGenerator):  # who closes this one closes that one, in the same task
-                    await chunks.aclose()
             observation.read()
 
         async def aclose(self) -> None:
@@ -236,12 +236,20 @@ def _wrapped(transport: Any, door: type[Any], exporter: Observer) -> Any:
     return transport if _is_observed(transport, exporter) else door(transport, exporter)
 
 
-def _is_observed(transport: Any, exporter: Observer, depth: int = 0) -> bool:
+def _is_observed(transport: Any, exporter: Observer) -> bool:
     """Tell whether a transport, or one that it holds as a retrying one does, is wrapped for the exporter."""
-    if issubclass(type(transport), Wrapper) and transport._parts.exporter is exporter:  # noqa: SLF001 - it is ours
-        return True
-    held = getattr(transport, "__dict__", {}).values() if depth < _DEEPEST else ()
-    return any(_is_observed(each, exporter, depth + 1) for each in held if _is_transport(each))
+    waiting, seen = [transport], set[int]()
+    while waiting:
+        one = waiting.pop()
+        held: Any = getattr(one, "__dict__", {}).values()
+        if issubclass(type(one), Wrapper):
+            held = one._parts  # noqa: SLF001 - it is ours
+            if held.exporter is exporter:
+                return True
+        if id(one) not in seen:
+            seen.add(id(one))
+            waiting += filter(_is_transport, held)
+    return False
 
 
 def _is_transport(thing: object) -> bool:

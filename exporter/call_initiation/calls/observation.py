@@ -191,6 +191,9 @@ class Observation:
         try:
             if self.request.stream is self:  # else the transport has put another one there, as a mock does
                 self.request.stream = self.stream
+        except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
+            self._recording.fault("observe")
+        try:
             self._recording.submit(self)
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
             self._recording.fault("submit")
@@ -243,10 +246,13 @@ class StreamObservation(Observation):
         self.sent_ns = self.sent_ns or perf_counter_ns()
 
     def _end(self) -> None:
-        request = self.request
-        if request.stream is self._stand_in:
-            request.stream = self.stream
+        request, stream, stand_in = self.request, self.stream, self._stand_in
         self.request, self.stream, self._stand_in = _Sent(_content(request)), None, None
+        try:
+            if request.stream is stand_in:
+                request.stream = stream
+        except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
+            self._recording.fault("observe")
         super()._end()
 
 

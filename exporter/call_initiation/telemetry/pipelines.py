@@ -80,6 +80,7 @@ class Pipelines:
     def _begin(self) -> None:
         self._since = time_ns()
         self._found: Resource | None = None
+        self._is_told = False
         self._finding = Lock()
 
     def start(self) -> None:
@@ -107,7 +108,9 @@ class Pipelines:
             try:
                 self._found = self._found or Resource.create()
             except Exception as error:  # noqa: BLE001 - no thread can be had now, or a detector is at fault
-                _logger.warning("detecting the resource failed: %s", type(error).__name__)
+                if not self._is_told:  # each record asks anew
+                    _logger.warning("detecting the resource failed: %s", type(error).__name__)
+                self._is_told = True
                 return _undetected()
             return self._found
 
