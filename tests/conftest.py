@@ -1,4 +1,4 @@
-"""What several test files share: the engines (real programs that tests drive), and the word on what is under test."""
+"""What several test files share: engines (real programs that tests drive), a collector, the word on what is tested."""
 
 import importlib.util
 import logging
@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from collector import Collector
 
 pytest_plugins = ["authorities", "program"]
 
@@ -91,3 +93,10 @@ def _quiet_logger() -> Iterator[None]:
     yield
     logger.handlers, level, logger.propagate = before
     logger.setLevel(level)
+
+
+@pytest.fixture
+def sink() -> Iterator[Collector]:
+    """Return a collector that keeps what it gets."""
+    with Collector() as collector:
+        yield collector

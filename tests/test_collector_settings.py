@@ -1,6 +1,5 @@
 """What `collector` promises: OpenTelemetry's variables mean what they mean elsewhere."""
 
-from collections.abc import Iterator
 from io import StringIO
 
 import pytest
@@ -37,13 +36,6 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"OTEL_{signal}_EXPORTER", raising=False)
     for name in (ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_SDK_DISABLED", "OTEL_EXPORTER_OTLP_TIMEOUT"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def sink() -> Iterator[Collector]:
-    """Return a collector."""
-    with Collector() as made:
-        yield made
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +29,6 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin with none of OpenTelemetry's and New Relic's variables."""
     for name in [name for name in os.environ if name.startswith(("OTEL_", "NEW_RELIC_"))]:
         monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def sink() -> Iterator[Collector]:
-    """Return a collector."""
-    with Collector() as made:
-        yield made
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """What `verdicts` promises: what the collector can't take now isn't lost, what it refuses isn't repeated."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from threading import Event, Thread
 
 import grpc
@@ -22,13 +22,6 @@ from exports import called, span, spans_to
 YES, NOT_NOW, NEVER = Verdict(Delivered.YES), Verdict(Delivered.NOT_NOW), Verdict(Delivered.NEVER)
 LATER = Verdict(Delivered.NOT_NOW, wait=300.0)
 """What a collector that asks for an hour gets: no header may stop us for longer."""
-
-
-@pytest.fixture
-def sink() -> Iterator[Collector]:
-    """Return a collector."""
-    with Collector() as made:
-        yield made
 
 
 # -- over HTTP ----------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from servers import PATIENCE
 
 HASH = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(4)).decode()
 TLS = "tls_server_config: {cert_file: metrics.crt, key_file: metrics.key"
+VERIFY = "client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.crt"
 USERS = f"basic_auth_users: {{scraper: '{HASH}'}}"
 
 
@@ -166,6 +167,29 @@ def test_certificates_and_passwords_change_while_it_runs(write: Callable[[str], 
         assert [401, 200] == [answer.status_code for answer in found]
         with scraping(url, ca) as client, pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
             client.get("/metrics")
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("", "basic_auth_users and client_ca_file and tls_server_config"),
+        (f"{TLS}, {VERIFY}}}", "basic_auth_users"),
+        (f"{TLS}}}\n{USERS}", "client_ca_file"),
+        (USERS, "client_ca_file and tls_server_config"),
+    ],
+    ids=["empty", "no users", "no certificates", "no TLS"],
+)
+def test_no_change_opens_what_was_guarded(
+    text: str, missing: str, write: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that is just being written is empty, or ends early: what it guarded stays guarded."""
+    path = write(f"{TLS}, {VERIFY}}}\n{USERS}")
+    watched = guard(path)
+    before = watched()
+    replace(path, text)
+    assert before is watched()
+    (said,) = caplog.messages
+    assert said.endswith(f"found less than before, expected {missing} as at the start, or a new start without")
 
 
 PEM = "PEM files that belong together"

@@ -16,13 +16,6 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def sink() -> Iterator[Collector]:
-    """Return a collector that keeps what it gets."""
-    with Collector() as collector:
-        yield collector
-
-
-@pytest.fixture
 def rotel(sink: Collector) -> Iterator[Rotel]:
     """Return a real collector that forwards to `sink`."""
     with running_rotel(sink.url) as running:

@@ -12,7 +12,8 @@
 Laws: a key that isn't known is refused, and so is one whose promise Python's TLS can't keep, for a guard that is only
 believed to stand is worse than none; no hash is ever shown. Whether a user exists can't be told by the time that an
 answer takes. The files are read again once one of them has changed, so that certificates and passwords can be changed
-while calls go on; as long as they can't be used, what stood before stands, and a warning says why.
+while calls go on; as long as they can't be used, what stood before stands, and a warning says why. No such change opens
+what was guarded: a file that is just being written is empty for a moment.
 
 Source: https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md.
 """
@@ -76,13 +77,31 @@ def guard(path: Path | None) -> Callable[[], Guard]:
     Raises:
         SettingsError: The file, or one that it names, can't be used.
     """
-    return stand_open if path is None else Watched(f"the metrics listener's {path}", lambda: _guard(path))
+    if path is None:
+        return stand_open
+    locks = _locks(_read(path))
+    return Watched(f"the metrics listener's {path}", lambda: _guard(path, locks))
 
 
-def _guard(path: Path) -> tuple[Guard, Stamps]:
-    """Return the guard, and the stamps of its files."""
+def _locks(found: _File) -> frozenset[str]:
+    """Return by what a file keeps anybody out, as the settings are called."""
+    asked = found.tls_server_config
+    locks: dict[str, object] = {
+        "tls_server_config": asked,
+        "client_ca_file": asked and asked.client_ca_file,
+        "basic_auth_users": found.basic_auth_users,
+    }
+    return frozenset(lock for lock, setting in locks.items() if setting)
+
+
+def _guard(path: Path, locks: frozenset[str]) -> tuple[Guard, Stamps]:
+    """Return the guard, which must not lack any of the `locks` that there were at the start, and its files' stamps."""
     seen = stamps(path)
     found = _read(path)
+    if missing := locks - _locks(found):
+        expected = f"{' and '.join(sorted(missing))} as at the start, or a new start without"
+        key = f"--web-config {path}"
+        raise SettingsError(key, "less than before", expected)
     asked = found.tls_server_config
     named = () if asked is None else (asked.cert_file, asked.key_file, asked.client_ca_file)
     seen |= stamps(*(path.parent / file for file in named if file is not None))
