@@ -147,9 +147,9 @@ async def _demo(chosen: Settings, *, seed: int, rate: float, lasts: float | None
         async with service.demonstration(chosen, seed=seed, rate=rate) as running:
             if browser and _has_browser(console):
                 Thread(target=webbrowser.open, args=(running.url,), daemon=True).start()
-            if lasts is not None:
-                asyncio.get_running_loop().call_later(lasts, end.set)
             scene = Scene(running.exporter.aggregate.snapshot, _stopwatch(), lasts, _links(running))
+            if lasts is not None:  # counted from later on than what is shown, which must not be less at the end
+                asyncio.get_running_loop().call_later(lasts, end.set)
             await _watch(console, scene, end)
             elapsed = scene.elapsed()
         console.print(terminal.summary(scene.snapshot(), elapsed), soft_wrap=True)
