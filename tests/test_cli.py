@@ -22,6 +22,7 @@ import call_initiation
 from call_initiation import cli, program
 from call_initiation.pages.pages import Guard, Listener
 from call_initiation.recording.aggregate import Aggregate
+from call_initiation.recording.recent import Recent
 from program import Run, Terminal
 
 PATIENCE = 30.0
@@ -50,7 +51,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 @pytest.fixture
 def listener() -> Iterator[Listener]:
     """Yield a listener of an exporter."""
-    listener = Listener(CollectorRegistry(), Aggregate().snapshot, list, "127.0.0.1", 0)
+    listener = Listener(CollectorRegistry(), Aggregate().snapshot, Recent(dict), "127.0.0.1", 0)
     yield listener
     listener.close()
 
@@ -321,7 +322,7 @@ def test_health_is_asked_for_where_settings_have_the_metrics(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, source: str
 ) -> None:
     """The environment is an image's, so its HEALTHCHECK needs no word more."""
-    with closing(Listener(CollectorRegistry(), Aggregate().snapshot, list, host, 0)) as listener:
+    with closing(Listener(CollectorRegistry(), Aggregate().snapshot, Recent(dict), host, 0)) as listener:
         address = listener.url.removeprefix("http://")
         config = tmp_path / "exporter.toml"
         config.write_text(f'metrics_listen = "{address if source == "file" else "127.0.0.1:1"}"')
@@ -334,7 +335,9 @@ def test_health_of_an_exporter_whose_certificate_is_not_trusted(run: Run) -> Non
     """Status 1, for the URL is right; a URL that isn't TLS's is told so."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
-    listener = Listener(CollectorRegistry(), Aggregate().snapshot, list, "127.0.0.1", 0, guard=lambda: Guard(tls=tls))
+    listener = Listener(
+        CollectorRegistry(), Aggregate().snapshot, Recent(dict), "127.0.0.1", 0, guard=lambda: Guard(tls=tls)
+    )
     with closing(listener):
         status, out, err = run("health", "--url", listener.url)
         plain = listener.url.replace("https", "http")
@@ -378,7 +381,7 @@ def test_health_of_something_else(run: Run, answer: bytes, complaint: str) -> No
 def test_health_of_an_exporter_that_asks_for_a_password(run: Run) -> None:
     """Status 0: it runs, and a health check needs to know no more."""
     asking = Guard(admits=lambda authorization: authorization == "the password")
-    listener = Listener(CollectorRegistry(), Aggregate().snapshot, list, "127.0.0.1", 0, guard=lambda: asking)
+    listener = Listener(CollectorRegistry(), Aggregate().snapshot, Recent(dict), "127.0.0.1", 0, guard=lambda: asking)
     with closing(listener):
         assert (0, "", "") == run("health", "--url", listener.url)
 

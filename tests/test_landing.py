@@ -4,6 +4,7 @@ import re
 from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 from hashlib import sha256
 
 from hypothesis import given
@@ -11,8 +12,11 @@ from hypothesis import strategies as st
 
 from call_initiation import catalogue
 from call_initiation.events import AgentAtSend, Attempt, FeedChange, FeedState, Refusal, StateLabel
+from call_initiation.pages.correlation import series
 from call_initiation.pages.landing import POLICY, render
+from call_initiation.pages.windows import WINDOWS
 from call_initiation.recording.aggregate import Aggregate, Family, Number, View
+from call_initiation.recording.recent import Counts, Look
 from markup import Page
 from samples import ACCEPTED, REFUSED, STARTED_AT
 
@@ -21,7 +25,7 @@ NOW = STARTED_AT / 1e9 + 75.0
 
 def rendered(view: View, *failures: Attempt) -> str:
     """Return the page 75 seconds after the sample calls."""
-    return render(view, failures, NOW)
+    return render(view, failures, (), "all", NOW)
 
 
 def view(calls: Iterable[Attempt]) -> View:
@@ -40,6 +44,11 @@ def view(calls: Iterable[Attempt]) -> View:
     return aggregate.snapshot()
 
 
+def attempts(view: View) -> Counts:
+    """Return how the attempts stand in a snapshot."""
+    return {labels: number.value for labels, number in series(view, catalogue.ATTEMPTS)}
+
+
 def refused(code: str, state: StateLabel) -> Attempt:
     """Return a refused call."""
     return replace(REFUSED, agent=AgentAtSend(label=state), refusal=Refusal(codes=(code,)))
@@ -54,15 +63,36 @@ def test_the_table_has_codes_by_state() -> None:
     """With the attempts and the refusal rate of each state, and count, rate and lift of each cell."""
     page = Page(rendered(view(BUSY + STATIONLESS + FREE)))
     assert [
-        ["error code", "all", "no_station", "available", "busy"],
-        ["attempts", "60", "10", "20", "30"],
-        ["refused", "67%", "100%", "0%", "100%"],
-        ["INVALID_AGENT_STATE", "30 50%", "", "", "30 100% · 2.0×"],  # noqa: RUF001 - the sign of multiplication
-        ["conversation.error.no.user.station", "10 17%", "10 100% · 6.0×", "", ""],  # noqa: RUF001 - as above
+        ["error code", "last hour", "all", "no_station", "available", "busy"],
+        ["attempts", "", "60", "10", "20", "30"],
+        ["refused", "", "67%", "100%", "0%", "100%"],
+        ["INVALID_AGENT_STATE", "", "30 50%", "", "", "30 100% · 2.0×"],  # noqa: RUF001 - the sign of multiplication
+        ["conversation.error.no.user.station", "", "10 17%", "10 100% · 6.0×", "", ""],  # noqa: RUF001 - as above
         ["outcome", "attempts", "share"],
         ["rejected", "40", "67%"],
         ["accepted", "20", "33%"],
     ] == page.rows
+
+
+def test_a_window_without_calls_says_so_and_how_many_there_were() -> None:
+    """They are all there in the widest one."""
+    seen = view(BUSY + FREE)
+    looks = (Look(0, {}), Look(int(NOW), attempts(seen)))
+    for word, said in (("10m", "in the last 10 minutes"), ("1h", "in the last hour")):
+        page = Page(render(seen, (), looks, word, NOW))
+        assert f"No calls {said}; 50 since the start." in page.text
+        assert f"<title>No calls {said}</title>" in render(seen, (), looks, word, NOW)
+    assert "attempts50accepted20" in Page(render(seen, (), looks, "all", NOW)).text
+
+
+def test_each_minute_of_the_last_hour_has_a_bar_and_the_picture_a_name() -> None:
+    """As high as the minute's share of the highest one."""
+    minute = int(NOW) // 60 * 60
+    earlier = attempts(view(BUSY[:10]))
+    html = render(view(BUSY), (), (Look(minute - 600, {}), Look(minute, earlier)), "1h", NOW)
+    first, last = (f"{datetime.fromtimestamp(at, UTC):%H:%M}" for at in (minute - 600, minute))
+    assert f"<title>from {first} UTC on, at most 20 a minute ({last})</title>" in html
+    assert 'd="M50.5 20v-10.0M60.5 20v-20.0"' in html
 
 
 def test_the_headline_says_where_to_look() -> None:
@@ -120,8 +150,8 @@ def test_without_calls_a_gateway_says_how_to_send_them_to_it() -> None:
 def test_what_a_gateway_refused_itself_is_said_with_and_without_calls() -> None:
     """By code, the most first, and what to do about that one."""
     said = (
-        "The gateway itself refused 1,234 requests, which are in no other figure: malformed 1,233, overloaded 1. "
-        "Look at the message, then at the dialer's HTTP client."
+        "The gateway itself refused 1,234 requests since the start, which are in no other figure: "
+        "malformed 1,233, overloaded 1. Look at the message, then at the dialer's HTTP client."
     )
     refused = ("overloaded", *["malformed"] * 1_233)
     assert said in Page(rendered(gateway(*refused))).text
@@ -205,7 +235,7 @@ def test_it_refers_to_no_other_host() -> None:
     """Links and resources stay on the listener; the empty page names an API host in its example only."""
     page = Page(rendered(view(BUSY)))
     targets = [named[key] or "" for _, named in page.tags for key in ("href", "src", "action") if key in named]
-    assert ["data:,", "/metrics", "/-/healthy", "/-/ready"] == targets
+    assert ["data:,", "/metrics", "/-/healthy", "/-/ready", *(f"/?window={word}" for word in WINDOWS)] == targets
 
 
 def test_it_is_fit_for_keyboards_readers_and_browsers_without_scripts() -> None:

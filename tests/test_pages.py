@@ -8,6 +8,7 @@ from dataclasses import replace
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from subprocess import run
+from time import time_ns
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,6 +20,7 @@ from call_initiation.events import Refusal
 from call_initiation.pages.landing import POLICY
 from call_initiation.pages.pages import Listener
 from call_initiation.recording.aggregate import Aggregate
+from call_initiation.recording.recent import Recent
 from call_initiation.telemetry.prometheus import SnapshotCollector
 from samples import ACCEPTED, REFUSED
 
@@ -39,7 +41,9 @@ def listening(aggregate: Aggregate, address: str = "127.0.0.1", *, patience: flo
     """Return a listener on a free port."""
     registry = CollectorRegistry()
     registry.register(SnapshotCollector(aggregate.snapshot))
-    return Listener(registry, aggregate.snapshot, lambda: (REFUSED,), address, 0, patience=patience)
+    recent = Recent(dict)
+    recent.record(replace(REFUSED, started_at=time_ns()))
+    return Listener(registry, aggregate.snapshot, recent, address, 0, patience=patience)
 
 
 @pytest.fixture
@@ -105,7 +109,23 @@ def test_the_page_is_html_under_a_policy_of_its_own(listener: Listener) -> None:
     assert b"conversation.error.no.user.station" in content
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/nowhere"])
+@pytest.mark.parametrize("query", ["window=10m", "window=1h", "window=all", "window=7&window=all", "other=1", ""])
+def test_the_page_tells_of_the_window_that_is_asked_for(listener: Listener, query: str) -> None:
+    """The last one asked for, where there are several; of an hour, where none is."""
+    word = query.rpartition("window=")[2] if "window=" in query else "1h"
+    answer, content = asked(listener, f"/?{query}")
+    assert (200, 1) == (answer.status, content.count(b'aria-current="page"'))
+    assert f'href="/?window={word}" aria-current'.encode() in content
+
+
+@pytest.mark.parametrize("word", ["7", "%3Cscript%3E", "1H"])
+def test_a_window_that_there_is_not_is_refused_with_those_that_there_are(listener: Listener, word: str) -> None:
+    """And nothing of what was asked for is repeated."""
+    answer, content = asked(listener, f"/?window={word}")
+    assert (400, b"no such window; try /?window=10m, /?window=1h, /?window=all\n") == (answer.status, content)
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/nowhere", "/?window=7"])
 def test_head_says_what_get_would(listener: Listener, path: str) -> None:
     """The same status and headers, the length included, and no body."""
     got, content = asked(listener, path)
@@ -210,7 +230,7 @@ def test_an_address_that_is_taken_is_named(aggregate: Aggregate, address: str) -
     listener = listening(aggregate, address)
     port = urlsplit(listener.url).port
     with pytest.raises(ListenError) as caught:
-        Listener(CollectorRegistry(), aggregate.snapshot, list, address, port or 0)
+        Listener(CollectorRegistry(), aggregate.snapshot, Recent(dict), address, port or 0)
     listener.close()
     shown = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
     assert f"cannot listen on {shown}: Address already in use; free the port or choose another one" == str(caught.value)

@@ -18,13 +18,13 @@ from call_initiation.events import (
     StateChange,
     StateLabel,
 )
-from call_initiation.recording.recent import KEPT, RecentFailures
+from call_initiation.recording.recent import KEPT, Recent
 from samples import ACCEPTED, REFUSED, STARTED_AT, UNANSWERED
 
 
-def after(events: Iterable[Event]) -> RecentFailures:
+def after(events: Iterable[Event]) -> Recent:
     """Return the history after these events."""
-    recent = RecentFailures()
+    recent = Recent(dict)
     for event in events:
         recent.record(event)
     return recent
@@ -32,12 +32,12 @@ def after(events: Iterable[Event]) -> RecentFailures:
 
 def test_the_newest_failure_comes_first() -> None:
     """Whatever kind of failure it is."""
-    assert (UNANSWERED, REFUSED) == after([REFUSED, UNANSWERED]).newest()
+    assert (UNANSWERED, REFUSED) == after([REFUSED, UNANSWERED]).failures()
 
 
 def test_successes_push_no_failure_out() -> None:
     """Failures are kept longer than successes, which aren't kept at all."""
-    assert (REFUSED,) == after([REFUSED, *[ACCEPTED] * 1_000]).newest()
+    assert (REFUSED,) == after([REFUSED, *[ACCEPTED] * 1_000]).failures()
 
 
 @given(st.lists(st.booleans(), max_size=3 * KEPT))
@@ -45,7 +45,7 @@ def test_they_are_the_last_failures_and_never_more_than_so_many(fails: list[bool
     """As if all calls had been kept and the failures picked out."""
     calls = [replace(REFUSED if fail else ACCEPTED, started_at=STARTED_AT + at) for at, fail in enumerate(fails)]
     expected = [call for call in calls if call.is_failure][::-1][:50]
-    assert expected == list(after(calls).newest())
+    assert expected == list(after(calls).failures())
 
 
 def test_other_events_are_none_of_its_business() -> None:
@@ -58,13 +58,13 @@ def test_other_events_are_none_of_its_business() -> None:
         LegFailure(agent_id="a", error_code="error.ininedgecontrol", label=StateLabel.BUSY),
         SkewChange(seconds=1.0),
     ]
-    assert () == after(others).newest()
+    assert () == after(others).failures()
 
 
 def test_what_was_shown_stays_as_it_was() -> None:
     """A later failure changes no list that was handed out."""
     recent = after([REFUSED])
-    shown = recent.newest()
+    shown = recent.failures()
     recent.record(UNANSWERED)
     assert (REFUSED,) == shown
 
@@ -74,4 +74,4 @@ def test_a_reset_forgets_all() -> None:
     recent = after([REFUSED])
     recent.reset()
     recent.record(UNANSWERED)
-    assert (UNANSWERED,) == recent.newest()
+    assert (UNANSWERED,) == recent.failures()

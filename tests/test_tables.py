@@ -1,5 +1,6 @@
 """What the page's tables promise: their sources' figures, words where there is nothing, no markup from outside."""
 
+from collections import Counter
 from dataclasses import replace
 from html import escape
 from math import inf
@@ -20,6 +21,7 @@ from call_initiation.events import (
 from call_initiation.pages.correlation import correlate
 from call_initiation.pages.health import FeedHealth
 from call_initiation.pages.tables import cells, failures, feed, outcomes, span
+from call_initiation.pages.windows import Trends
 from markup import Page
 from samples import REFUSED, STARTED_AT, UNANSWERED
 
@@ -33,6 +35,9 @@ FEED = FeedHealth(
     skew=-0.5,
     joins={Certainty.KNOWN: 17, Certainty.STALE: 2, Certainty.UNKNOWN: 1},
 )
+
+QUIET = Trends(0, Counter(), Counter(), {})
+"""An hour without calls."""
 
 
 def listed(*recent: Attempt, now: float = NOW) -> list[list[str]]:
@@ -151,4 +156,6 @@ def test_a_late_feed_and_a_clock_ahead() -> None:
 def test_where_there_is_nothing_a_sentence_stands() -> None:
     """No table without rows."""
     nothing = correlate(())
-    assert ["None yet."] * 3 == [Page(html).text for html in (cells(nothing), outcomes(nothing), failures((), NOW))]
+    assert ["None yet."] * 3 == [
+        Page(html).text for html in (cells(nothing, QUIET), outcomes(nothing), failures((), NOW))
+    ]

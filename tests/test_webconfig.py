@@ -17,6 +17,7 @@ from authorities import encrypted
 from call_initiation.errors import SettingsError
 from call_initiation.pages.pages import OPEN, Listener
 from call_initiation.pages.webconfig import Passwords, guard
+from call_initiation.recording.recent import Recent
 from servers import PATIENCE
 
 HASH = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(4)).decode()
@@ -49,7 +50,7 @@ def write(tmp_path: Path, ca: trustme.CA) -> Callable[[str], Path]:
 @contextmanager
 def listening(path: Path | None) -> Iterator[str]:
     """Run a listener under a web-config file; yield its URL, by name."""
-    listener = Listener(CollectorRegistry(), lambda: (), lambda: (), "127.0.0.1", 0, guard=guard(path))
+    listener = Listener(CollectorRegistry(), lambda: (), Recent(dict), "127.0.0.1", 0, guard=guard(path))
     with closing(listener):
         yield listener.url.replace("127.0.0.1", "localhost")
 

@@ -9,6 +9,7 @@ import logging
 import os
 import weakref
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from secrets import token_bytes
@@ -50,7 +51,7 @@ from call_initiation.privacy import KeyedHash
 from call_initiation.recording import updates
 from call_initiation.recording.aggregate import Aggregate, Labels
 from call_initiation.recording.assessment import Assessor
-from call_initiation.recording.recent import RecentFailures
+from call_initiation.recording.recent import Recent
 from call_initiation.recording.recorder import Recorder, Takeover
 from call_initiation.recording.updates import StateUpdate, Told
 from call_initiation.telemetry import collector, presets, prometheus
@@ -124,7 +125,7 @@ class Exporter:
         self.agents = Agents()
         self._states_shown: set[StateLabel] = set()
         self._offset_ns = timeline.start(time_ns, perf_counter_ns)
-        self._failures = RecentFailures()
+        self._recent = Recent(partial(self.aggregate.numbers, catalogue.ATTEMPTS))
         files = None if journal is None else Files(journal_size)
         self._pipelines = Pipelines(self.aggregate.snapshot, environment, __version__, files)
         self._tracing = self._pipelines.spans(tracer_provider, span_exporter)
@@ -133,8 +134,8 @@ class Exporter:
         self._pipelines.metrics(meter_provider, metric_exporter)
         self._deliveries = self._pipelines.deliveries
         self._sinks: dict[str, Sink] = {
+            "recent": self._recent,  # first: it looks at what the next one counts
             "metrics": self.aggregate,
-            "failures": self._failures,
             **self._pipelines.sinks,
         }
         self._hashes = KeyedHash(token_bytes(32))
@@ -266,7 +267,7 @@ class Exporter:
         Raises:
             ListenError: The address can't be had.
         """
-        return Listener(self.registry, self.aggregate.snapshot, self._failures.newest, address, port, guard=guard)
+        return Listener(self.registry, self.aggregate.snapshot, self._recent, address, port, guard=guard)
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Record and export all that waits, settled or not; tell whether `timeout` seconds sufficed."""
@@ -419,7 +420,7 @@ class Exporter:
         if self._is_closed:
             return
         self.aggregate.reset()
-        self._failures.reset()
+        self._recent.reset()
         self._recorder.reset()
         if self._journal is not None:
             self._journal.reset()

@@ -38,7 +38,7 @@ def tell(name, flushed):
     books = {stage: asdict(ledger) for stage, ledger in exporter.ledgers().items()}
     threads = sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("call-initiation"))
     said = {"name": name, "flushed": flushed, "books": books, "threads": threads, "url": exporter.metrics_url}
-    said["failures"] = len(exporter._failures.newest())
+    said["failures"] = len(exporter._recent.failures())
     os.write(1, json.dumps(said).encode() + b"\\n")
 
 def child():

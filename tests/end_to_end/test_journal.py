@@ -135,7 +135,7 @@ def test_no_failure_is_lost_in_an_outage(
             expected = Ledger(recorded=calls, pending=calls)
             assert expected == books(exporter)["spans"] == books(exporter)["events"]
             clean(tmp_path / "journal")
-            recorded = exporter._failures.newest()[::-1]
+            recorded = exporter._recent.failures()[::-1]
             mend()
             assert exporter.flush(SOON)
             assert Ledger(recorded=calls, exported=calls) == books(exporter)["spans"] == books(exporter)["events"]
@@ -163,7 +163,7 @@ def test_a_full_journal_gives_up_the_oldest(tmp_path: Path, sink: Collector, mon
         place(calls)
         given_up = books(exporter)["events"].dropped["journal_full"]
         assert sum(path.stat().st_size for path in (tmp_path / "journal").glob("*.segment")) <= 2**20
-        newest = exporter._failures.newest()
+        newest = exporter._recent.failures()
         sink.answer = Answer()
         assert exporter.flush(SOON)
         ledger = books(exporter)["events"]

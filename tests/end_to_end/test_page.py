@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from time import time_ns
 
 import httpx
 import pytest
@@ -19,8 +20,9 @@ import call_initiation
 from call_initiation import catalogue
 from call_initiation.events import AgentAtSend, FeedChange, FeedState, NotificationTaken, Refusal
 from call_initiation.pages.pages import Listener
+from call_initiation.pages.windows import WINDOWS
 from call_initiation.recording.aggregate import Aggregate
-from call_initiation.recording.recent import RecentFailures
+from call_initiation.recording.recent import Recent
 from samples import REFUSED
 from servers import Received, Server, answer
 
@@ -129,10 +131,10 @@ def test_the_cells_are_the_snapshots(browser: Browser, exporter: call_initiation
     counted = {labels[3:]: f"{number.value:.0f}" for labels, number in attempts.numbers.items()}
     with visit(browser, exporter.metrics_url) as there:
         head, totals, _, *rows = table(there.page, "cells")
-        shown = {(row[0], state): cell for row in rows for state, cell in zip(head[2:], row[2:], strict=True) if cell}
+        shown = {(row[0], state): cell for row in rows for state, cell in zip(head[3:], row[3:], strict=True) if cell}
         outcomes = table(there.page, "outcomes")[1:]
     assert {pair: count for pair, count in counted.items() if pair[0] != "none"} == shown
-    assert sum(map(int, counted.values())) == int(totals[1]) == sum(int(row[1]) for row in outcomes)
+    assert sum(map(int, counted.values())) == int(totals[2]) == sum(int(row[1]) for row in outcomes)
 
 
 def test_the_last_failures_are_those_of_the_calls(browser: Browser, exporter: call_initiation.Exporter) -> None:
@@ -159,13 +161,20 @@ def test_every_link_and_every_scrolling_part_is_reached_by_key(
     """In the order in which they stand, and one sees where one is."""
     with visit(browser, exporter.metrics_url) as there:
         reached = []
-        for _ in range(5):
+        for _ in range(8):
             there.page.keyboard.press("Tab")
             focused = there.page.locator(":focus")
             expect(focused).to_have_css("outline-style", "solid")
             expect(focused).to_have_css("outline-width", "2px")
             reached.append(focused.get_attribute("href") or focused.get_attribute("id"))
-    assert ["/metrics", "/-/healthy", "/-/ready", "cells", "failures"] == reached
+    assert [
+        "/metrics",
+        "/-/healthy",
+        "/-/ready",
+        *(f"/?window={name}" for name in WINDOWS),
+        "cells",
+        "failures",
+    ] == reached
 
 
 def test_links_lead_where_they_say(browser: Browser, exporter: call_initiation.Exporter) -> None:
@@ -177,12 +186,12 @@ def test_links_lead_where_they_say(browser: Browser, exporter: call_initiation.E
 
 def test_hostile_texts_stay_texts(browser: Browser) -> None:
     """Were a code, an agent or an id ever let through unmasked, it would be shown and not run."""
-    aggregate, recent = Aggregate(), RecentFailures()
+    aggregate, recent = Aggregate(), Recent(dict)
     refusal = Refusal(codes=(HOSTILE, HOSTILE), correlation_id=HOSTILE)
-    attempt = replace(REFUSED, refusal=refusal, agent=AgentAtSend(id=HOSTILE), error_type=HOSTILE)
-    aggregate.record(attempt)
+    attempt = replace(REFUSED, started_at=time_ns(), refusal=refusal, agent=AgentAtSend(id=HOSTILE), error_type=HOSTILE)
     recent.record(attempt)
-    listener = Listener(CollectorRegistry(), aggregate.snapshot, recent.newest, "127.0.0.1", 0)
+    aggregate.record(attempt)
+    listener = Listener(CollectorRegistry(), aggregate.snapshot, recent, "127.0.0.1", 0)
     with visit(browser, listener.url) as there:
         shown = there.page.get_by_text(HOSTILE, exact=True)
         assert (0, "100% of 1 calls refused") == (there.page.locator("img").count(), there.page.title())

@@ -1,4 +1,6 @@
-"""What goes with what: refusals by error code and agent state, from a snapshot. The page and the terminal read this.
+"""What goes with what: refusals by error code and agent state, from a snapshot, or from what came after an earlier one.
+
+The page and the terminal read this.
 
 Theory. Every attempt carries exactly one code (`none` when accepted) and one state, so attempts fall into a table, and
 every figure here is a ratio of its sums. A code's *lift* in a state is P(code | state) / P(code) over all attempts,
@@ -18,6 +20,9 @@ from call_initiation import catalogue
 from call_initiation.catalogue import Metric
 from call_initiation.events import Ledger, Outcome, StateLabel
 from call_initiation.recording.aggregate import Labels, Number, View
+from call_initiation.recording.recent import Counts
+
+NOTHING: Final[Counts] = {}
 
 FIRM: Final = 30
 """Attempts of a state from which on its rates are worth believing."""
@@ -103,14 +108,16 @@ class Correlation:
         return [self.cells[code, state] for code in self.codes if (code, state) in self.cells]
 
 
-def correlate(view: View) -> Correlation:
-    """Return what a snapshot's attempts say."""
+def correlate(view: View, before: Counts = NOTHING) -> Correlation:
+    """Return what a snapshot's attempts say, without those that were counted `before`."""
     outcomes: Counter[str] = Counter()
     attempts: Counter[str] = Counter()
     causes: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for labels, number in series(view, catalogue.ATTEMPTS):
         named = dict(zip(catalogue.ATTEMPTS.labels, labels, strict=True))
-        count = int(number.value)
+        count = int(number.value - before.get(labels, 0.0))
+        if not count:
+            continue
         outcomes[named["outcome"]] += count
         attempts[named["agent_state"]] += count
         if named["outcome"] != Outcome.ACCEPTED:

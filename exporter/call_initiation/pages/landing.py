@@ -29,8 +29,9 @@ from call_initiation.pages.correlation import (
 )
 from call_initiation.pages.health import FeedHealth, feed_health, feed_line
 from call_initiation.pages.leads import leads
+from call_initiation.pages.windows import WINDOWS, Window, counted_before, trends
 from call_initiation.recording.aggregate import View
-from call_initiation.recording.recent import KEPT
+from call_initiation.recording.recent import KEPT, Look
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1b1f24; --dim: #59636e; --paper: #fff; --line: #d1d9e0; --link: #0756b3;
@@ -66,6 +67,8 @@ small { display: block; color: var(--dim); }
 .s3 { background: rgb(var(--shade) / .21); } .s4 { background: rgb(var(--shade) / .28); }
 .s5 { background: rgb(var(--shade) / .35); }
 .s2 small, .s3 small, .s4 small, .s5 small { color: inherit; }
+svg { display: block; width: 7rem; height: 1.4rem; } path { stroke: rgb(var(--shade)); }
+#window a[aria-current] { color: inherit; font-weight: bold; text-decoration: none; }
 .note { color: var(--dim); max-width: 60rem; }
 #silent { color: var(--flag); } footer { margin-top: 2rem; color: var(--dim); }
 """
@@ -75,7 +78,7 @@ const silent = document.getElementById("silent");
 async function refresh() {
   if (document.hidden) return;
   try {
-    const answer = await fetch(location.pathname, { signal: AbortSignal.timeout(4000) });
+    const answer = await fetch(location.href, { signal: AbortSignal.timeout(4000) });
     if (!answer.ok) throw new Error(answer.status);
     const next = new DOMParser().parseFromString(await answer.text(), "text/html");
     document.title = next.title;
@@ -107,13 +110,15 @@ _PAGE: Final = Template("""<!DOCTYPE html>
 </header>
 <p id="silent" role="status" hidden>No answer from the exporter: these are the last figures it gave.</p>
 <main>
+<nav id="window" aria-label="Which attempts">Attempts $windows</nav>
 <div id="headline" data-live>$headline</div>
 <h2 id="cells-title">Refusals by error code and agent state</h2>
 <div id="cells" class="scroll" role="region" aria-labelledby="cells-title" tabindex="0" data-live>$cells</div>
 <p class="note">A column is the agent's state strictly before the send; a cell is how many of its attempts met the code,
 their share of the state's attempts, and the lift: how many times as often as in all attempts. 1 says that the state
-makes no difference. In grey italics: states with fewer than $firm attempts. Refused is all that was not accepted. What
-to look at first is said only where chance would hardly make it so; it is a lead, of all calls since the start.</p>
+makes no difference. In grey italics: states with fewer than $firm attempts. Refused is all that was not accepted. The
+last hour has a bar for each minute, the highest the same height in each row. What to look at first is said only where
+chance would hardly make it so; it is a lead, no cause.</p>
 <h2 id="failures-title">The last failures</h2>
 <div id="failures" class="scroll" role="region" aria-labelledby="failures-title" tabindex="0" data-live>$failures</div>
 <p class="note">Up to $kept attempts that were not accepted, the newest first; no accepted one takes their place.</p>
@@ -154,15 +159,25 @@ POLICY: Final = (
 """The page's Content-Security-Policy: its one style, its one script, and its own address to ask for figures."""
 
 
-def render(view: View, failures: Sequence[Attempt], now: float) -> str:
-    """Return the page of a snapshot and the last failures, as HTML; `now` is in seconds since the epoch."""
-    found, health = correlate(view), feed_health(view)
+def render(view: View, failures: Sequence[Attempt], looks: Sequence[Look], window: str, now: float) -> str:
+    """Return the page, as HTML.
+
+    Args:
+        view: The figures.
+        failures: The last failures, the newest first.
+        looks: How the attempts stood before, the oldest first.
+        window: Of which attempts it is, a word of `WINDOWS`.
+        now: Seconds since the epoch.
+    """
+    found = correlate(view, counted_before(WINDOWS[window], looks, view, now))
+    health = feed_health(view)
     return _PAGE.substitute(
-        title=f"{percent(found.refusal_rate)} of {found.total:,} calls refused" if found.total else "No calls yet",
+        title=_title(found, view, WINDOWS[window]),
         style=_STYLE,
         script=_SCRIPT,
-        headline=_headline(found, feed_line(health), _refused_here(view)),
-        cells=tables.cells(found),
+        windows=_windows(window),
+        headline=_headline(found, _elsewhere(view, WINDOWS[window]), feed_line(health), _refused_here(view)),
+        cells=tables.cells(found, trends(looks, view, now)),
         firm=FIRM,
         failures=tables.failures(failures, now),
         kept=KEPT,
@@ -173,10 +188,30 @@ def render(view: View, failures: Sequence[Attempt], now: float) -> str:
     )
 
 
-def _headline(found: Correlation, health: str, refused_here: Counter[str] | None) -> str:
+def _title(found: Correlation, view: View, window: Window) -> str:
+    if found.total:
+        return f"{percent(found.refusal_rate)} of {found.total:,} calls refused"
+    return f"No calls {window.name}" if correlate(view).total else "No calls yet"
+
+
+def _windows(chosen: str) -> str:
+    """Return a link for each window; the chosen one is the page that one is on."""
+    marks = {chosen: ' aria-current="page"'}
+    return "".join(
+        f'<a href="/?window={word}"{marks.get(word, "")}>{window.name}</a>' for word, window in WINDOWS.items()
+    )
+
+
+def _elsewhere(view: View, window: Window) -> str:
+    """Say that there were attempts, though none in the window; empty where there were none at all."""
+    total = correlate(view).total
+    return f"<p>No calls {window.name}; {total:,} since the start.</p>" if total else ""
+
+
+def _headline(found: Correlation, elsewhere: str, health: str, refused_here: Counter[str] | None) -> str:
     own = _own_refusals(refused_here or Counter())
     if not found.total:
-        return own + (_EMPTY if refused_here is None else _EMPTY_GATEWAY)
+        return own + (elsewhere or (_EMPTY if refused_here is None else _EMPTY_GATEWAY))
     figures = {
         "attempts": f"{found.total:,}",
         "accepted": f"{found.total - found.total_refused:,}",
@@ -202,8 +237,8 @@ def _own_refusals(refused: Counter[str]) -> str:
     meaning = codebook.meaning_of(f"call_initiation.gateway.{next(iter(counts))}")
     advice = f" {escape(meaning.advice)}" if meaning else ""
     return (
-        f"<p><strong>The gateway itself refused {refused.total():,} requests</strong>, which are in no other figure: "
-        f"{listed}.{advice}</p>"
+        f"<p><strong>The gateway itself refused {refused.total():,} requests</strong> since the start, which are in no "
+        f"other figure: {listed}.{advice}</p>"
     )
 
 

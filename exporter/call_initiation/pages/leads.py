@@ -14,7 +14,7 @@ Laws:
    most calls were in states that could meet the code, and where not even a suspicion speaks against it. In between,
    nothing is said.
 3. `unknown` and `other` are no states, and `other` is no code: nothing is blamed on what isn't known.
-4. A lead is no cause, and it is of all calls since the start: a fault that began while many agents were in one state
+4. A lead is no cause, and it is of the calls that it was given: a fault that began while many agents were in one state
    looks like that state's, until more calls are made in others.
 """
 

@@ -8,7 +8,7 @@ once. A scraper in trouble must not become the dialer's trouble.
 """
 
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from socket import AF_INET, AF_INET6, SHUT_RDWR
@@ -16,15 +16,17 @@ from socketserver import TCPServer, ThreadingMixIn
 from threading import Thread
 from time import monotonic, time
 from typing import Any, Final, NamedTuple, cast
+from urllib.parse import parse_qs
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from prometheus_client import CollectorRegistry, make_wsgi_app  # pyright: ignore[reportUnknownVariableType] - untyped there
 
 from call_initiation.errors import ListenError
-from call_initiation.events import Attempt
 from call_initiation.pages import landing
+from call_initiation.pages.windows import USUAL, WINDOWS
 from call_initiation.recording.aggregate import View
+from call_initiation.recording.recent import Recent
 
 _AT_ONCE: Final = 8
 _PATIENCE: Final = 10.0
@@ -65,7 +67,7 @@ class Listener:
     Args:
         registry: What `/metrics` shows.
         snapshot: The figures that the page shows.
-        failures: The last failures, which it shows too, the newest first.
+        recent: What came lately, which it shows too.
         address: The address to listen on.
         port: The port; 0 takes any free one.
         guard: Says who may read; asked for each client anew.
@@ -79,7 +81,7 @@ class Listener:
         self,
         registry: CollectorRegistry,
         snapshot: Callable[[], View],
-        failures: Callable[[], Sequence[Attempt]],
+        recent: Recent,
         address: str,
         port: int,
         *,
@@ -92,7 +94,7 @@ class Listener:
             self._server = _Server((address, port), guard, patience)
         except OSError as error:
             raise ListenError(f"{host}:{port}", error.strerror or str(error)) from error
-        self._server.set_app(_guarded(application(registry, snapshot, failures, lambda: self.is_ready), guard))
+        self._server.set_app(_guarded(application(registry, snapshot, recent, lambda: self.is_ready), guard))
         self.url = f"http{'s' if guard().tls else ''}://{host}:{self._server.server_port}"
         Thread(target=self._server.serve_forever, args=(_LOOK,), name="call-initiation-listener", daemon=True).start()
 
@@ -115,16 +117,23 @@ class _Answer(NamedTuple):
 def application(
     registry: CollectorRegistry,
     snapshot: Callable[[], View],
-    failures: Callable[[], Sequence[Attempt]],
+    recent: Recent,
     is_ready: Callable[[], bool],
 ) -> WSGIApplication:
     """Return the WSGI application."""
     metrics = cast("WSGIApplication", make_wsgi_app(registry))
 
+    def figures(asked: Mapping[str, list[str]]) -> _Answer:
+        name = asked.get("window", [USUAL])[-1]
+        if name not in WINDOWS:
+            return _NO_WINDOW
+        looks = recent.looks()  # first: what a snapshot holds is never less
+        return _page(landing.render(snapshot(), recent.failures(), looks, name, time()))
+
     def answer(environ: WSGIEnvironment) -> _Answer:
         match environ.get("PATH_INFO"):
             case "/":
-                return _page(landing.render(snapshot(), failures(), time()))
+                return figures(parse_qs(environ.get("QUERY_STRING", "")))
             case "/metrics":
                 return _called(metrics, environ)
             case "/-/healthy":
@@ -164,6 +173,10 @@ def _text(status: HTTPStatus, body: str, *headers: tuple[str, str]) -> _Answer:
 
 
 _NOT_ALLOWED: Final = _text(HTTPStatus.METHOD_NOT_ALLOWED, "use GET or HEAD\n", ("Allow", "GET, HEAD"))
+
+_NO_WINDOW: Final = _text(
+    HTTPStatus.BAD_REQUEST, f"no such window; try {', '.join(f'/?window={name}' for name in WINDOWS)}\n"
+)
 
 _NOBODY: Final = _text(HTTPStatus.UNAUTHORIZED, "unauthorized\n", ("WWW-Authenticate", "Basic"))
 

@@ -4,6 +4,7 @@ Laws: every text that came from outside (error codes above all) is escaped where
 table that would have no rows is a sentence.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
@@ -12,22 +13,28 @@ from typing import Final
 from call_initiation.events import AgentAtSend, Attempt
 from call_initiation.pages.correlation import Cell, Correlation, percent
 from call_initiation.pages.health import FeedHealth, bounded, shares
+from call_initiation.pages.windows import TREND, Trends
+from call_initiation.recording.recent import MINUTE
 
 _SHADES: Final = 5
+_TALL: Final = 20
+"""A trend's height, in units of its own."""
 _SPANS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 _NONE: Final = "<p>None yet.</p>"
 
 
-def cells(found: Correlation) -> str:
-    """Return refusals by code and state."""
+def cells(found: Correlation, came: Trends) -> str:
+    """Return refusals by code and state, and how they came."""
     if not found.cells:
         return _NONE
+    attempts = (f"{count:,}" for count in (found.total, *found.attempts.values()))
+    shares = map(percent, (found.refusal_rate, *map(found.state_rate, found.attempts)))
     rows = (
-        _row("attempts", _figures(f"{count:,}" for count in (found.total, *found.attempts.values()))),
-        _row("refused", _figures(map(percent, (found.refusal_rate, *map(found.state_rate, found.attempts))))),
-        *(_code_row(found, code, count) for code, count in found.codes.items()),
+        _row("attempts", _figures((_trend(came.attempts, came.begin), *attempts))),
+        _row("refused", _figures((_trend(came.refused, came.begin), *shares))),
+        *(_code_row(found, code, count, came) for code, count in found.codes.items()),
     )
-    return _table(("error code", "all", *found.attempts), rows)
+    return _table(("error code", "last hour", "all", *found.attempts), rows)
 
 
 def outcomes(found: Correlation) -> str:
@@ -78,9 +85,28 @@ def _figures(figures: Iterable[str]) -> str:
     return "".join(f"<td>{figure}</td>" for figure in figures)
 
 
-def _code_row(found: Correlation, code: str, count: int) -> str:
+def _code_row(found: Correlation, code: str, count: int, came: Trends) -> str:
+    trend = f"<td>{_trend(came.codes.get(code, Counter()), came.begin)}</td>"
     total = f"<td>{count:,}<small>{percent(count / found.total)}</small></td>"
-    return _row(_code(code), total + "".join(_cell(found.cells.get((code, state))) for state in found.attempts))
+    return _row(_code(code), trend + total + "".join(_cell(found.cells.get((code, state))) for state in found.attempts))
+
+
+def _trend(counts: Counter[int], begin: int) -> str:
+    """Return a bar for each minute that had any, as a picture with a name; nothing where none had."""
+    if not counts:
+        return ""
+    most = max(counts.values())
+    bars = "".join(f"M{minute}.5 {_TALL}v-{_TALL * count / most:.1f}" for minute, count in sorted(counts.items()))
+    first, peak = min(counts), min(minute for minute, count in counts.items() if count == most)
+    name = f"from {_clock(begin, first)} UTC on, at most {most:,} a minute ({_clock(begin, peak)})"
+    return (
+        f'<svg role="img" viewBox="0 0 {TREND} {_TALL}" preserveAspectRatio="none"><title>{name}</title>'
+        f'<path d="{bars}"/></svg>'
+    )
+
+
+def _clock(begin: int, minute: int) -> str:
+    return f"{datetime.fromtimestamp(begin + minute * MINUTE, UTC):%H:%M}"
 
 
 def _cell(cell: Cell | None) -> str:

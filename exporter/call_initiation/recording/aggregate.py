@@ -172,6 +172,11 @@ class Aggregate:
         with self._lock:
             self._number(metric, labels).value = value
 
+    def numbers(self, metric: Metric) -> dict[Labels, float]:
+        """Return how a counter or a gauge stands now."""
+        with self._lock:
+            return {labels: number.value for labels, number in self._numbers.get(metric.name, {}).items()}
+
     def snapshot(self) -> View:
         """Return every metric that has a series, in the catalogue's order, as it stands now."""
         asked = [row for source in self._sources for row in source()]
