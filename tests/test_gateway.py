@@ -11,9 +11,10 @@ from call_initiation import Exporter
 from call_initiation.errors import ListenError
 from call_initiation.events import AgentIdSource, Certainty, Outcome, Presence, StateLabel, StateSource
 from call_initiation.gateway.admission import Reason, Rules
+from call_initiation.gateway.front import Patience
 from call_initiation.gateway.gateway import Gateway, Plan
 from call_initiation.gateway.relay import Origin
-from gateways import BODY, CALLS, Client, ask, post, running
+from gateways import BODY, CALLS, Client, ask, certified, post, running
 from servers import Received, Server, always, answer
 from twins import listening
 
@@ -185,6 +186,21 @@ def test_ipv6_is_spoken() -> None:
         url, head = asyncio.run(call())
     assert url.startswith("http://[::1]:")
     assert b"\r\nHost: [::1]:?\r\n" in head
+
+
+def test_a_refusal_is_told_over_tls_as_well() -> None:
+    """Though the dialer sends on; it is counted once, and a dialer that then holds on is cut."""
+    theirs, ours = certified()
+    with Server(always(ACCEPTED)) as api, running(api, tls=theirs, patience=Patience(lingering=1.0)) as gateway:
+        plain = socket.create_connection(("127.0.0.1", gateway.port))
+        with ours.wrap_socket(plain, server_hostname="localhost") as dialer:
+            head, _, body = post(CALLS, b"x" * 600_000).partition(b"\r\n\r\n")
+            dialer.sendall(head + b"\r\n\r\n")
+            gateway.until(lambda: bool(gateway.refused()))
+            dialer.sendall(body)
+            assert dialer.recv(65_536).startswith(b"HTTP/1.1 413 ")
+            gateway.until(lambda: not gateway.gateway._fronts)
+        assert {"too_large": 1} == gateway.refused()
 
 
 def test_every_call_is_counted_once() -> None:

@@ -309,11 +309,9 @@ class Front(asyncio.Protocol):
         self._transport.write(
             answer.head((b"Connection", b"close")) + (b"" if self._method == b"HEAD" else answer.content)
         )
-        if self._transport.can_write_eof():
+        if self._transport.can_write_eof():  # over TLS that would end both directions
             self._transport.write_eof()
-            self._wait(Phase.LINGERING, self._server.patience.lingering)
-        else:
-            self._transport.close()
+        self._wait(Phase.LINGERING, self._server.patience.lingering)
 
     def _wait(self, phase: Phase, seconds: float) -> None:
         self._phase = phase
