@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from call_initiation.gateway.admission import Rules
+from call_initiation.gateway.front import Patience
 from call_initiation.gateway.relay import Origin
 from gateways import BODY, CALLS, QUICK, Client, Running, ask, post, running
 from servers import Server, always, answer, head
@@ -406,6 +407,22 @@ def test_a_dialer_that_takes_no_answer_is_cut() -> None:
         upstream.wait()
         gateway.until(lambda: not gateway.gateway._fronts)
         assert len(large) > len(client.rest())
+
+
+def test_a_dialer_that_takes_most_of_its_last_answer_is_cut() -> None:
+    """H6: the rest of it holds nothing for long, either."""
+    whole = answer(200, b"a" * 200_000)
+    patience = Patience(reader=1.0)
+    with Server(always(whole)) as upstream, running(upstream, patience=patience) as gateway, socket.socket() as dialer:
+        gateway.gateway._server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)  # as far off
+        dialer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        dialer.connect(("127.0.0.1", gateway.port))
+        dialer.sendall(post(CALLS, BODY, "Connection: close"))
+        gateway.until(lambda: any(front._transport.get_write_buffer_size() for front in gateway.gateway._fronts))
+        (front,) = gateway.gateway._fronts
+        while front._writable is not None:
+            dialer.recv(1_024)
+        gateway.until(lambda: not gateway.gateway._fronts)
 
 
 def test_a_slow_api_does_not_make_a_slow_dialer() -> None:

@@ -294,7 +294,7 @@ class Front(asyncio.Protocol):
 
     def close(self) -> None:
         """End the connection after all that was written."""
-        self.deadline = self._loop.time() + self._server.patience.reader
+        self._wait(Phase.LINGERING, self._server.patience.reader)
         self._transport.close()
 
     def cut(self) -> None:
