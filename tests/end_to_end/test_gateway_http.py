@@ -409,12 +409,17 @@ def test_a_dialer_that_takes_no_answer_is_cut() -> None:
         assert len(large) > len(client.rest())
 
 
+def _take_little(gateway: Running) -> None:
+    """Have the system take little at once of what dialers that connect from now on don't read."""
+    gateway.gateway._server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+
+
 def test_a_dialer_that_takes_most_of_its_last_answer_is_cut() -> None:
     """H6: the rest of it holds nothing for long, either."""
     whole = answer(200, b"a" * 200_000)
     patience = Patience(reader=1.0)
     with Server(always(whole)) as upstream, running(upstream, patience=patience) as gateway, socket.socket() as dialer:
-        gateway.gateway._server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)  # as far off
+        _take_little(gateway)
         dialer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         dialer.connect(("127.0.0.1", gateway.port))
         dialer.sendall(post(CALLS, BODY, "Connection: close"))
@@ -423,6 +428,20 @@ def test_a_dialer_that_takes_most_of_its_last_answer_is_cut() -> None:
         while front._writable is not None:
             dialer.recv(1_024)
         gateway.until(lambda: not gateway.gateway._fronts)
+
+
+def test_a_dialer_that_takes_no_answer_places_no_second_call() -> None:
+    """H6, H7: until it does; so one answer is all that waits for it."""
+    whole = answer(200, b"a" * 200_000)
+    with Server(always(whole)) as upstream, running(upstream) as gateway:
+        _take_little(gateway)
+        with Client(gateway.port) as dialer:
+            dialer.send(post(f"{CALLS}?n=1"))
+            gateway.until(lambda: any(front._writable is not None for front in gateway.gateway._fronts))
+            dialer.send(post(f"{CALLS}?n=2"))
+            assert 200 == ask(gateway.port, post(f"{CALLS}?n=3")).status
+            assert [200, 200] == [dialer.answer().status, dialer.answer().status]
+        assert ["1", "3", "2"] == [received.target[-1] for received in upstream.received]
 
 
 def test_a_slow_api_does_not_make_a_slow_dialer() -> None:

@@ -186,12 +186,14 @@ class Front(asyncio.Protocol):
         self._server.closed(self)
 
     def pause_writing(self) -> None:
-        """Wait for a slow reader."""
+        """Wait for a slow reader, and take no further request of it meanwhile."""
+        self._transport.pause_reading()
         self._writable = self._loop.create_future()
         self.deadline = self._loop.time() + self._server.patience.reader
 
     def resume_writing(self) -> None:
         """Go on."""
+        self._transport.resume_reading()
         if self._phase is Phase.ANSWER:
             self.deadline = float("inf")
         if self._writable is not None and not self._writable.done():
