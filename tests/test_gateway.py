@@ -14,7 +14,7 @@ from call_initiation.gateway.admission import Reason, Rules
 from call_initiation.gateway.front import Patience
 from call_initiation.gateway.gateway import Gateway, Plan
 from call_initiation.gateway.relay import Origin
-from gateways import BODY, CALLS, Client, ask, certified, post, running
+from gateways import BODY, CALLS, QUICK, Client, ask, certified, post, running
 from servers import Received, Server, always, answer
 from twins import listening
 
@@ -201,6 +201,17 @@ def test_a_refusal_is_told_over_tls_as_well() -> None:
             assert dialer.recv(65_536).startswith(b"HTTP/1.1 413 ")
             gateway.until(lambda: not gateway.gateway._fronts)
         assert {"too_large": 1} == gateway.refused()
+
+
+def test_a_dialer_that_shakes_no_hands_is_cut() -> None:
+    """Over TLS it has the time of a head."""
+    theirs, _ = certified()
+    with (
+        Server(always(ACCEPTED)) as api,
+        running(api, tls=theirs, patience=QUICK) as gateway,
+        Client(gateway.port) as dialer,
+    ):
+        assert b"" == dialer.rest()
 
 
 def test_every_call_is_counted_once() -> None:

@@ -47,7 +47,7 @@ class Patience:
 
     Attributes:
         idle: For its next request to begin.
-        head: For a head that has begun.
+        head: For a head that has begun, and before it for TLS's hands to be shaken.
         body: For the body after it.
         reader: For an answer to be taken.
         lingering: For a dialer to go that has been refused.

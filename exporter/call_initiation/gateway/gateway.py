@@ -119,7 +119,12 @@ class Gateway:
         shown = f"[{plan.host}]" if ":" in plan.host else plan.host
         try:
             self._server = await loop.create_server(
-                lambda: Front(self), plan.host, plan.port, ssl=plan.tls, backlog=512
+                lambda: Front(self),
+                plan.host,
+                plan.port,
+                backlog=512,
+                ssl=plan.tls,
+                ssl_handshake_timeout=plan.patience.head if plan.tls else None,
             )
         except OSError as error:
             raise ListenError(f"{shown}:{plan.port}", error.strerror or str(error)) from error
