@@ -273,7 +273,8 @@ class Exporter:
         """Record and export all that waits, settled or not; tell whether `timeout` seconds sufficed."""
         deadline = monotonic() + timeout
         is_recorded = self._recorder.flush(timeout)
-        return is_recorded and all(d.flush(max(0.0, deadline - monotonic())) for d in self._deliveries)
+        # Each has its turn, whatever became of the one before it.
+        return all([is_recorded, *(d.flush(max(0.0, deadline - monotonic())) for d in self._deliveries)])
 
     def close(self, timeout: float = 1.2) -> None:
         """Record and export what `timeout` seconds suffice for; the rest is dropped and counted. Once is enough."""

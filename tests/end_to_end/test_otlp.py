@@ -210,6 +210,16 @@ def test_a_redelivered_span_is_the_same_span(sink: Collector, monkeypatch: pytes
     assert (3, tried) == (len(arrived), set(arrived))
 
 
+def test_a_flush_tries_each_signal(sink: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the one before it is to be left alone for longer than there is time."""
+    to(monkeypatch, sink.url, OTEL_BSP_SCHEDULE_DELAY="60000")
+    sink.answer = Answer(503, {"Retry-After": "3600"})
+    with dialing(refused) as (exporter, client, _):
+        client.post(CALLS, json=PAYLOAD)
+        assert not exporter.flush(SOON)
+        assert ["/v1/logs", "/v1/metrics", "/v1/traces"] == sorted(path for path, *_ in sink.requests)
+
+
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
