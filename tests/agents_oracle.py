@@ -49,10 +49,9 @@ class Agent:
 class Oracle:
     """What `Agents` ought to answer, by the laws at its head."""
 
-    def __init__(self, caller_max_age: float = inf) -> None:
+    def __init__(self) -> None:
         """Start with nothing told."""
         self.agents: dict[str, Agent] = {}
-        self.max_age = caller_max_age
 
     def apply(self, agent_id: str, update: AgentState, at: float) -> None:
         """Keep one telling, if it is a new one."""
@@ -78,8 +77,8 @@ class Oracle:
         """Say whether only the law of no wrong `known` can be asked of this agent."""
         return agent_id in self.agents and self.agents[agent_id].is_muddled
 
-    def as_of(self, agent_id: str, sent: float, now: float | None = None) -> AgentState:
-        """Return the state strictly before the send; the caller's word is heard at `now`, by default at the send."""
+    def as_of(self, agent_id: str, sent: float) -> AgentState:
+        """Return the state strictly before the send."""
         agent = self.agents.get(agent_id, Agent())
         before = [change for change in agent.changes if change[0] < sent]
         if not before or sent <= agent.floor():
@@ -87,8 +86,7 @@ class Oracle:
         tellings = {part: [one for one in before if getattr(one[1], part) is not None] for part in PARTS}
         told = {part: ones for part, ones in tellings.items() if ones}
         since, source = max((self._became(part, ones, before) for part, ones in told.items()), key=lambda one: one[0])
-        heard = sent if now is None else now
-        is_known = all(self._is_vouched(agent, ones[-1], sent, heard) for ones in told.values())
+        is_known = all(self._is_vouched(agent, ones[-1][1], sent) for ones in told.values())
         return AgentState(
             **{part: getattr(ones[-1][1], part) for part, ones in told.items()},
             since=since[0],
@@ -108,12 +106,10 @@ class Oracle:
             first = one
         return (first[0], before.index(first)), first[1].source
 
-    def _is_vouched(self, agent: Agent, change: tuple[float, AgentState], sent: float, now: float) -> bool:
-        at, update = change
-        if update.source is StateSource.CALLER:
-            return now <= at + self.max_age
-        is_vouched = any(start <= sent <= end for start, end in (agent.vouched, agent.before))
-        return update.source is not StateSource.NONE and is_vouched
+    @staticmethod
+    def _is_vouched(agent: Agent, update: AgentState, sent: float) -> bool:
+        is_fed = any(start <= sent <= end for start, end in (agent.vouched, agent.before))
+        return update.source is StateSource.CALLER or (update.source is not StateSource.NONE and is_fed)
 
 
 def parts(state: AgentState) -> tuple[Any, ...]:

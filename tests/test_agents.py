@@ -301,12 +301,11 @@ def test_confirming_returns_the_change_of_the_word() -> None:
     assert agents.confirm(ANNA, 11) is None
 
 
-def test_the_callers_word_needs_no_feed_but_may_age() -> None:
-    """What the caller told is known until it is too old; with a part of the feed's, the feed has to vouch too."""
-    agents = Agents(caller_max_age=60)
+def test_the_callers_word_needs_no_feed() -> None:
+    """What the caller told is known, however long ago; with a part of the feed's, the feed has to vouch, too."""
+    agents = Agents()
     agents.apply(ANNA, BUSY, at=10)
-    certainties = [agents.as_of(ANNA, sent)[0].certainty for sent in (11, 70, 71)]
-    assert [Certainty.KNOWN, Certainty.KNOWN, Certainty.STALE] == certainties
+    assert [Certainty.KNOWN] * 2 == [agents.as_of(ANNA, sent)[0].certainty for sent in (11, 86_400)]
     agents.apply(ANNA, fed(ON_CALL), at=20)
     assert Certainty.STALE is agents.as_of(ANNA, 30)[0].certainty
 
@@ -315,42 +314,17 @@ def test_current_counts_agents_by_word() -> None:
     """The count follows changes, suspensions of all or of one, confirmations and forgetting."""
     agents = followed()
     agents.apply(BORIS, BUSY, at=5)
-    assert {StateLabel.AVAILABLE: 1, StateLabel.BUSY: 1} == agents.current(20)
+    assert {StateLabel.AVAILABLE: 1, StateLabel.BUSY: 1} == agents.current()
     agents.suspend(20)
-    assert {StateLabel.UNKNOWN: 1, StateLabel.BUSY: 1} == agents.current(21)
+    assert {StateLabel.UNKNOWN: 1, StateLabel.BUSY: 1} == agents.current()
     agents.apply(ANNA, fed(ON_CALL), at=22)
-    assert {StateLabel.UNKNOWN: 1, StateLabel.BUSY: 1} == agents.current(22)
+    assert {StateLabel.UNKNOWN: 1, StateLabel.BUSY: 1} == agents.current()
     agents.confirm(ANNA, 23)
-    assert {StateLabel.ON_CALL: 1, StateLabel.BUSY: 1} == agents.current(24)
+    assert {StateLabel.ON_CALL: 1, StateLabel.BUSY: 1} == agents.current()
     agents.suspend(25, [ANNA])
     agents.forget(BORIS)
     agents.forget("stranger")
-    assert {StateLabel.UNKNOWN: 1} == agents.current(26)
-
-
-def test_current_lets_the_callers_word_age() -> None:
-    """An agent that the caller told of long ago counts as unknown, until the caller speaks again."""
-    agents = Agents(caller_max_age=60)
-    agents.apply(ANNA, BUSY, at=0)
-    agents.apply(BORIS, BUSY, at=0)
-    agents.apply(ANNA, BUSY, at=50)
-    assert {StateLabel.BUSY: 2} == agents.current(60)
-    assert {StateLabel.BUSY: 1, StateLabel.UNKNOWN: 1} == agents.current(61)
-    agents.forget(BORIS)
-    assert {StateLabel.UNKNOWN: 1} == agents.current(111)
-    agents.apply(ANNA, ON_CALL, at=112)
-    assert {StateLabel.UNKNOWN: 1} == agents.current(112)
-    agents.apply(ANNA, BUSY, at=113)
-    assert {StateLabel.ON_CALL: 1} == agents.current(114)
-
-
-def test_forgotten_agents_dont_pile_up_in_wait_for_their_age() -> None:
-    """What waits to age is bounded by the limit, however many agents come and go."""
-    agents = Agents(limit=2, caller_max_age=60)
-    for number in range(100):
-        agents.apply(f"agent-{number}", BUSY, at=number / 100)
-    assert 4 >= len(agents._ageing)
-    assert {StateLabel.UNKNOWN: 2} == agents.current(100)
+    assert {StateLabel.UNKNOWN: 1} == agents.current()
 
 
 def test_the_least_recently_touched_agent_is_forgotten() -> None:
@@ -361,7 +335,7 @@ def test_the_least_recently_touched_agent_is_forgotten() -> None:
     agents.apply("agent-clara", BUSY, at=5)
     assert (True, False, True) == tuple(map(agents.known, (ANNA, BORIS, "agent-clara")))
     assert (2, 1) == (len(agents), agents.evicted)
-    assert {StateLabel.AVAILABLE: 1, StateLabel.BUSY: 1} == agents.current(10)
+    assert {StateLabel.AVAILABLE: 1, StateLabel.BUSY: 1} == agents.current()
 
 
 def test_strange_tellings_dont_pile_up() -> None:

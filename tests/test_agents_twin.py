@@ -130,12 +130,12 @@ STEPS = st.one_of(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(STEPS, min_size=20, max_size=80), st.sampled_from([inf, 10.0]))
-def test_the_directory_answers_as_its_naive_twin(steps: list[Step], caller_max_age: float) -> None:
+@given(st.lists(STEPS, min_size=20, max_size=80))
+def test_the_directory_answers_as_its_naive_twin(steps: list[Step]) -> None:
     """Whatever is told in whatever order, both answer the same; and the count by word is a scan's."""
-    agents, oracle = Agents(caller_max_age=caller_max_age), Oracle(caller_max_age)
+    agents, oracle = Agents(), Oracle()
     for step in steps:
         step(agents, oracle)
         if not any(map(oracle.is_muddled, oracle.agents)):
-            words = Counter(label(oracle.as_of(agent_id, inf, 31)) for agent_id in oracle.agents)
-            assert words == agents.current(31)
+            words = Counter(label(oracle.as_of(agent_id, inf)) for agent_id in oracle.agents)
+            assert words == agents.current()

@@ -397,7 +397,7 @@ class Exporter:
 
     def _count_agents(self) -> None:
         """Set the gauge of agents by state; on the recorder's thread, which alone may touch them."""
-        now = self.agents.current(self.now())
+        now = self.agents.current()
         for state in now.keys() | self._states_shown:
             self.aggregate.gauge(catalogue.AGENTS, (state.value,), now[state])
         self._states_shown |= now.keys()

@@ -101,7 +101,7 @@ def test_who_joins_is_followed_and_who_leaves_is_let_go() -> None:
             await run.disturb(members={SALES.id: [*stays, joins]})
             await settled(run, {*stays, joins})
             assert StateLabel.UNKNOWN is run.label_of(leaves)
-            assert len(SALES.member_ids) == run.exporter.agents.current(run.time()).total()
+            assert len(SALES.member_ids) == run.exporter.agents.current().total()
             await run.until(lambda: subscribed(run) == {*stays, joins}, SOON)
             await run.for_seconds(30)
             assert not run.exporter.agents.known(leaves)

@@ -53,7 +53,7 @@ async def all_shown(run: Followed) -> None:
     await run.until(lambda: belief(run) == SHOWN, SOON)
     truth = [run.organisation.state(agent_id) for agent_id in run.organisation.agent_ids]
     assert [(one.presence, one.station) for one in truth] == [(one.presence, one.station) for one in states(run)]
-    assert {StateLabel.UNKNOWN: AGENTS} == run.exporter.agents.current(run.time())
+    assert {StateLabel.UNKNOWN: AGENTS} == run.exporter.agents.current()
 
 
 def test_agents_are_read_where_channels_are_forbidden() -> None:

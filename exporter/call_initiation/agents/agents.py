@@ -14,8 +14,8 @@ Laws:
 4. History keeps the newest 16 changes, and of older ones those that still tell a part's value. A send at or before the
    newest of these older ones is `unknown`: what spoke then may have been dropped.
 5. A state is `known` only if every part of it is vouched for as of the send: by the feed, from the snapshot that it
-   confirmed to the moment since which it may have missed changes; or by the caller, whose word holds for
-   `caller_max_age`. Else it is `stale`. Of what the feed vouched for, the two latest stretches of time are remembered.
+   confirmed to the moment since which it may have missed changes; or by the caller, whose word holds until the next
+   one. Else it is `stale`. Of what the feed vouched for, the two latest stretches of time are remembered.
 6. A change that arrives after 16 newer ones, at the very moment of another one that tells the same part, can't be told
    from a repetition: that part is vouched for by nobody until it is told anew.
 
@@ -29,7 +29,6 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from heapq import heapify, heappop, heappush
 from itertools import islice
 from math import inf, isfinite
 from operator import attrgetter
@@ -124,7 +123,6 @@ class _Composed(NamedTuple):
     source: StateSource
     needs_feed: bool  # some part was told by the feed, so the feed has to vouch for it
     is_doubtful: bool  # some part can be vouched for by nobody
-    word_at: float  # when the oldest part that the caller told was told; infinite without one
 
 
 class _History:
@@ -133,7 +131,7 @@ class _History:
     There may be 100,000 of these: hence the array, the slots, and tellings that are shared.
     """
 
-    __slots__ = ("confirmed", "epoch", "expiry", "folded", "label", "needs_feed", "sends", "since",
+    __slots__ = ("confirmed", "epoch", "folded", "label", "needs_feed", "sends", "since",
                  "source", "times", "tolds", "until", "vouched", "whole")  # fmt: skip
 
     def __init__(self, epoch: int) -> None:
@@ -148,7 +146,6 @@ class _History:
         self.epoch = epoch  # which of the directory's suspensions `until` already heeds
         self.label = StateLabel.UNKNOWN
         self.needs_feed = False
-        self.expiry = inf  # when the directory looks whether the caller's word has grown too old
         self.sends = _NO_SENDS
         self.whole: _Composed | None = None  # what all changes make, where the directory keeps it
 
@@ -186,13 +183,9 @@ class _History:
                 tellers[place] = index
         is_kept = changed >= self.folded
         since, source = (self.times[changed], self.tolds[changed][1]) if is_kept else (self.since, self.source)
-        return _Composed(tuple(values[2:]), since, source, *self._witnesses(set(tellers.values())))
-
-    def _witnesses(self, tellers: set[int]) -> tuple[bool, bool, float]:
-        """Say of those who told a state: is the feed among them, or nobody, and when did the caller first speak."""
-        sources = {self.tolds[index][1] for index in tellers}
-        words = (self.times[index] for index in tellers if self.tolds[index][1] is StateSource.CALLER)
-        return bool(sources - {StateSource.CALLER}), StateSource.NONE in sources, min(words, default=inf)
+        sources = {self.tolds[index][1] for index in tellers.values()}
+        needs_feed, is_doubtful = bool(sources - {StateSource.CALLER}), StateSource.NONE in sources
+        return _Composed(tuple(values[2:]), since, source, needs_feed, is_doubtful)
 
     def remember(self, sent: float) -> None:
         """Keep the latest lookups: changes may come too late for them."""
@@ -251,25 +244,21 @@ class Agents:
         evicted: How many agents were forgotten because there were more than `limit`.
     """
 
-    def __init__(self, *, limit: int = 100_000, caller_max_age: float | None = None) -> None:
+    def __init__(self, *, limit: int = 100_000) -> None:
         """Make an empty directory.
 
         Args:
             limit: How many agents are kept; beyond it the one that was touched least recently is forgotten.
-            caller_max_age: For how many seconds the caller's word is believed; None for ever.
         """
         self.evicted = 0
         self._limit = limit
-        self._max_age = inf if caller_max_age is None else caller_max_age
         self._histories: OrderedDict[str, _History] = OrderedDict()
         self._shared: dict[_Told, _Told] = {}
         self._epoch = 0
         self._suspensions: deque[float] = deque(maxlen=HISTORY)  # those of all agents; the last one is number `_epoch`
         self._labels: Counter[StateLabel] = Counter()
         self._fed: Counter[StateLabel] = Counter()  # those of `_labels` that a suspension turns to `unknown`
-        self._ageing: list[tuple[float, str]] = []  # a heap: when to look at whom, where the caller's word grows old
         self._wholes: deque[_History] = deque()
-        self._now = -inf
 
     def __len__(self) -> int:
         """Return how many agents are kept."""
@@ -338,17 +327,10 @@ class Agents:
         composed = history.as_of(sent)
         if composed is None:
             return UNKNOWN_STATE, None
-        return self._state(history, composed, sent, sent), sent - composed.since
+        return self._state(history, composed, sent), sent - composed.since
 
-    def current(self, now: float) -> Counter[StateLabel]:
-        """Return how many agents are in which state at server time `now`; not a scan."""
-        self._now = max(self._now, now)
-        while self._ageing and self._ageing[0][0] < self._now:
-            _, agent_id = heappop(self._ageing)
-            if history := self._histories.get(agent_id):
-                self._heed_suspensions(history)
-                history.expiry = inf
-                self._relabel(agent_id, history, now)
+    def current(self) -> Counter[StateLabel]:
+        """Return how many agents are in which state now; not a scan."""
         return +self._labels
 
     def forget(self, agent_id: str) -> None:
@@ -402,23 +384,20 @@ class Agents:
         if history.needs_feed:
             history.label = StateLabel.UNKNOWN
 
-    def _state(self, history: _History, composed: _Composed, sent: float, now: float) -> AgentState:
-        """Return the state, with how far the feed can be believed as of `sent`, and the caller as of `now`."""
+    def _state(self, history: _History, composed: _Composed, sent: float) -> AgentState:
+        """Return the state, with how far it can be believed as of `sent`."""
         is_fed = history.is_vouched(sent) or not composed.needs_feed
-        is_known = is_fed and not composed.is_doubtful and now <= composed.word_at + self._max_age
-        certainty = _KNOWN if is_known else _STALE
+        certainty = _KNOWN if is_fed and not composed.is_doubtful else _STALE
         return _stated(composed.values, composed.since, composed.source, certainty)
 
     def _relabel(self, agent_id: str, history: _History, at: float) -> StateChange | None:
         """Bring an agent's current word and the count of words up to date; return the change of the word, if any."""
         composed = self._whole(history)
-        now = max(self._now, history.times[-1])
-        state = self._state(history, composed, inf, now)
+        state = self._state(history, composed, inf)
         before, after = history.label, label(state)
         self._count(history, -1)
         history.label, history.needs_feed = after, composed.needs_feed
         self._count(history, 1)
-        self._look_again(agent_id, history, composed.word_at + self._max_age, now)
         if before == after:
             return None
         return StateChange(agent_id=agent_id, before=before, after=after, state=state, at=at)
@@ -437,16 +416,6 @@ class Agents:
         self._labels[history.label] += step
         if history.needs_feed and history.label is not StateLabel.UNKNOWN:
             self._fed[history.label] += step
-
-    def _look_again(self, agent_id: str, history: _History, expiry: float, now: float) -> None:
-        """Remember to look at an agent when the caller's word grows too old; at most twice `limit` entries."""
-        if not now <= expiry < history.expiry:
-            return
-        history.expiry = expiry
-        heappush(self._ageing, (expiry, agent_id))
-        if len(self._ageing) > 2 * self._limit:
-            self._ageing = [(kept.expiry, key) for key, kept in self._histories.items() if kept.expiry < inf]
-            heapify(self._ageing)
 
 
 @lru_cache(maxsize=1024)  # the same agents call again and again
