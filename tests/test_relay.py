@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from call_initiation.gateway.relay import Origin, Upstream
-from servers import Server, always, answer, head
+from gateways import stalled
+from servers import Cut, Server, always, answer, chunk, head
 
 ACCEPTED = answer(202, b"{}")
 LONG = b"0123456789abcdef" * 65_536
@@ -155,10 +156,78 @@ def test_a_reader_that_takes_its_time_gets_all() -> None:
             connection = response.stream._connection  # type: ignore[union-attr]
             while connection._transport.is_reading():  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0)
-            assert 2 * len(LONG) > response.stream._size  # type: ignore[union-attr]
-            assert 2 * LONG == b"".join([part async for part in response.stream])  # type: ignore[union-attr]
+            parts = list[bytes]()
+            async for part in response.stream:  # type: ignore[union-attr]
+                assert len(LONG) > response.stream._size  # type: ignore[union-attr]
+                parts.append(part)
+                for _ in range(10):
+                    await asyncio.sleep(0)
+            assert 2 * LONG == b"".join(parts)
 
         _run(api, scenario)
+
+
+def test_a_connection_whose_answer_came_in_before_it_was_read_is_kept() -> None:
+    """And listens again, though there was no more room for that answer."""
+    with Server(always(answer(202, LONG[:300_000]))) as api:
+
+        async def scenario(upstream: Upstream) -> None:
+            response = await upstream.handle_async_request(_request())
+            while not upstream._idle:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0)
+            assert LONG[:300_000] == b"".join([part async for part in response.stream])  # type: ignore[union-attr]
+            assert LONG[:300_000] == await _called(upstream)
+
+        _run(api, scenario)
+        assert [0, 0] == [received.connection for received in api.received]
+
+
+def test_an_answer_without_a_body_gives_its_connection_back() -> None:
+    """It needs no length to be whole."""
+    with Server(always(head(204))) as api:
+
+        async def scenario(upstream: Upstream) -> None:
+            assert [b"", b""] == [await _called(upstream), await _called(upstream)]
+
+        _run(api, scenario)
+        assert [0, 0] == [received.connection for received in api.received]
+
+
+def test_trailers_are_no_headers() -> None:
+    """H2: not even where they come in the same piece."""
+    begin = head(200, ("Transfer-Encoding", "chunked"), ("Trailer", "X-Late"))
+    with Server(always(begin + chunk(b"{}") + b"0\r\nX-Late: 1\r\n\r\n")) as api:
+
+        async def scenario(upstream: Upstream) -> None:
+            response = await upstream.handle_async_request(_request())
+            assert ["transfer-encoding", "trailer"] == list(response.headers)
+            assert b"{}" == b"".join([part async for part in response.stream])  # type: ignore[union-attr]
+
+        _run(api, scenario)
+
+
+@pytest.mark.parametrize("coding", ["chunked", "gzip, chunked"])
+def test_a_chunked_answer_that_ends_early_is_not_whole(coding: str) -> None:
+    """Whatever else was done to it."""
+    with Server(always(head(200, ("Transfer-Encoding", coding)) + chunk(b"{"), Cut.CLOSE)) as api:
+
+        async def scenario(upstream: Upstream) -> None:
+            with pytest.raises(httpx.RemoteProtocolError, match="before the answer was whole"):
+                await _called(upstream)
+
+        _run(api, scenario)
+
+
+def test_a_connect_has_no_more_time_than_its_call() -> None:
+    """Though one by itself may take longer."""
+
+    async def scenario(port: int) -> None:
+        upstream = Upstream(Origin("127.0.0.1", port), deadline=0.1, connect=3600.0)
+        with pytest.raises(httpx.ConnectTimeout):
+            await _called(upstream)
+
+    with stalled() as port:
+        asyncio.run(scenario(port))
 
 
 def test_a_call_that_is_cancelled_while_it_waits_ends_its_connection() -> None:

@@ -18,7 +18,6 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Final
 
 import httptools
@@ -27,7 +26,6 @@ import httpx
 _MAX_HEAD: Final = 65_536
 _BUFFER: Final = 262_144  # bytes of an answer that may wait for its reader
 
-_BODILESS: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 _FINAL: Final = 200
 _HTTP: Final = 80
 _HTTPS: Final = 443
@@ -324,7 +322,6 @@ class _Connection(asyncio.Protocol):
         answer.status = self._parser.get_status_code()
         if answer.status < _FINAL:
             return
-        answer.is_delimited |= answer.status in _BODILESS
         if not answer.begun.done():
             answer.begun.set_result(None)
         if answer.method == "HEAD":  # the parser waits for a body
@@ -340,7 +337,7 @@ class _Connection(asyncio.Protocol):
         if answer is None or answer.status < _FINAL:
             return
         self._end()
-        if answer.is_delimited and self._parser.should_keep_alive():
+        if self._parser.should_keep_alive():
             self._transport.resume_reading()
             self._keep(self)
         else:
