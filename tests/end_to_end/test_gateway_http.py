@@ -18,7 +18,7 @@ from call_initiation.gateway.admission import Rules
 from call_initiation.gateway.front import Patience
 from call_initiation.gateway.relay import Origin
 from gateways import BODY, CALLS, QUICK, Client, Running, ask, post, running
-from servers import Server, always, answer, head
+from servers import Server, always, answer, chunk, head
 
 LINE = f"POST {CALLS} HTTP/1.1".encode()
 HOST = b"Host: gateway.test"
@@ -258,11 +258,13 @@ def test_connection_drops_what_it_names_but_not_the_credentials(gateway: Running
         (post(CALLS, BODY, "X: " + "a" * 20_000), 431),
         (post(CALLS, BODY, *(f"X-{n}: a" for n in range(101))), 431),
         (post(CALLS, BODY, "X: " + "a" * 1_000_000), 431),
+        (LINE + b"\r\nX: " + b"a" * 20_000, 431),
         (post(CALLS, BODY, *(f"X-{n}: a" for n in range(10_000))), 431),
         (post(CALLS + "?" + "a" * 5_000), 414),
         (_request(LINE, HOST, b"Content-Length: 1000000000", body=b""), 413),
         (_request(LINE, HOST, b"Content-Length: 512001", body=b""), 413),
         (post(CALLS, b"a" * 512_001), 413),
+        (_request(LINE, HOST, CHUNKED, body=chunk(b"a" * 512_001) + chunk(b"")), 413),
     ],
 )
 def test_what_is_too_large_is_refused_early(gateway: Running, upstream: Server, request_: bytes, status: int) -> None:
@@ -342,10 +344,11 @@ def test_connections_are_kept(gateway: Running, upstream: Server) -> None:
     assert [f"{CALLS}?n={n}" for n in range(3)] == [received.target for received in upstream.received[before:]]
 
 
-def test_a_dialer_of_old_gets_one_answer_a_connection(gateway: Running) -> None:
-    """HTTP/1.0 is served, and its connection closed."""
+@pytest.mark.parametrize("wish", [b"close", b"keep-alive"])
+def test_a_dialer_of_old_gets_one_answer_a_connection(gateway: Running, wish: bytes) -> None:
+    """HTTP/1.0 is served, and its connection closed, whatever it wishes."""
     with Client(gateway.port) as client:
-        said = client.send(_request(LINE.replace(b"1.1", b"1.0"), HOST, SIZED)).answer()
+        said = client.send(_request(LINE.replace(b"1.1", b"1.0"), HOST, SIZED, b"Connection: " + wish)).answer()
         assert (202, "close", b"") == (said.status, said.header("Connection"), client.rest())
 
 
@@ -357,6 +360,12 @@ def test_the_body_is_asked_for_when_the_head_is_fine(gateway: Running) -> None:
         assert 202 == client.send(BODY).answer().status
     with Client(gateway.port) as client:
         assert 404 == client.send(expecting.replace(b"/api/", b"/not/")).answer().status
+
+
+def test_a_refused_head_request_gets_no_body(gateway: Running) -> None:
+    """RFC 9110, 9.3.2."""
+    with Client(gateway.port) as client:
+        assert client.send(b"HEAD / HTTP/1.1\r\n" + HOST + b"\r\n\r\n").rest().endswith(b"\r\n\r\n")
 
 
 def test_other_expectations_fail(gateway: Running, upstream: Server) -> None:
@@ -405,7 +414,7 @@ def test_a_dialer_that_takes_no_answer_is_cut() -> None:
     ):
         client.send(post())
         upstream.wait()
-        gateway.until(lambda: not gateway.gateway._fronts)
+        gateway.until(lambda: not gateway.gateway._fronts and not gateway.gateway._under_way)
         assert len(large) > len(client.rest())
 
 
