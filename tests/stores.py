@@ -98,7 +98,7 @@ class RedisServer:
                 "set": self.client.smembers,
             }
             shown.append(f"{key} {read[kind](key)}")
-        return "\n".join(shown)
+        return "\n".join(sorted(shown))
 
 
 class World:
@@ -201,6 +201,10 @@ class Party:
         """Return how many agents' states are known now."""
         states = [self.exporter.agents.as_of(agent, self.now())[0] for agent in self.world.agent_ids]
         return sum(one.certainty is Certainty.KNOWN for one in states)
+
+    def current(self) -> set[StateLabel]:
+        """Return the words for what all states are now."""
+        return {label(self.exporter.agents.as_of(agent, self.now())[0]) for agent in self.world.agent_ids}
 
     @property
     def knows_all(self) -> bool:

@@ -13,6 +13,7 @@ from call_initiation.sharing.keyspace import Keyspace, require_redis
 from stores import RedisServer
 
 ENTRY = {"e": "1", "n": "1", "t": "1.0", "o": "0.0", "w": "[]"}
+NEXT = ENTRY | {"n": "2"}
 
 Story = Callable[[Keyspace], Awaitable[None]]
 
@@ -90,8 +91,57 @@ def test_only_the_latest_leader_can_speak(redis: RedisServer) -> None:
         assert None is await keys.say(deposed, ENTRY, {"x": "late"})
         assert before == redis.contents()
         assert ["y"] == await keys.say(epoch, ENTRY, {"x": "new", "z": "new"})
-        assert [] == await keys.say(epoch, ENTRY, {"z": ""})
+        assert [] == await keys.say(epoch, NEXT, {"z": ""})
         assert (0, ["new"]) == await keys.summaries(0)
+
+    tell(redis, story)
+
+
+def test_what_is_said_twice_counts_once(redis: RedisServer) -> None:
+    """But what is wanted meanwhile is taken."""
+
+    async def story(keys: Keyspace) -> None:
+        epoch = await keys.elect("a", 60.0)
+        assert [] == await keys.say(epoch, ENTRY, {"x": "new"})
+        await keys.ask(["y"])
+        assert ["y"] == await keys.say(epoch, ENTRY, {"x": "new"})
+        assert [ENTRY] == [fields for _, fields in await keys.after("0-0", 0.0)]
+
+    tell(redis, story)
+
+
+def test_nobody_speaks_on_where_entries_were_lost(redis: RedisServer) -> None:
+    """As by a failover to a replica that lags, or where the store begins again with what it had on disk."""
+
+    async def story(keys: Keyspace) -> None:
+        epoch = await keys.elect("a", 60.0)
+        await keys.say(epoch, ENTRY, {"x": "old"})
+        redis.client.save()
+        await keys.say(epoch, NEXT, {"x": "new"})
+        redis.kill()
+        await asyncio.to_thread(redis.start)
+        assert (0, ["old"]) == await keys.summaries(0)
+        assert None is await keys.say(epoch, ENTRY | {"n": "3"}, {})
+        assert [] == await keys.say(epoch, NEXT, {"x": "new"})
+        redis.client.delete("call-initiation:{test}:states")
+        assert None is await keys.say(epoch, ENTRY | {"n": "3"}, {})
+
+    tell(redis, story)
+
+
+def test_nothing_is_kept_for_ever(redis: RedisServer) -> None:
+    """Whoever was the last one there."""
+
+    async def story(keys: Keyspace) -> None:
+        await keys.ask(["x"])
+        epoch = await keys.elect("a", 60.0)
+        assert all(0 < redis.client.ttl(key) <= 86_400 for key in redis.client.scan_iter())
+        redis.client.pexpire("call-initiation:{test}:epoch", 60_000)
+        await keys.say(epoch, ENTRY, {"x": "new"})
+        await keys.ask(["x"])
+        lives = {key.rpartition(":")[2]: redis.client.ttl(key) for key in redis.client.scan_iter()}
+        assert 60 >= lives.pop("leader")
+        assert {"epoch", "words", "states", "asked"} == {key for key, life in lives.items() if 86_000 < life}
 
     tell(redis, story)
 

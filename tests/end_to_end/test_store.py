@@ -11,14 +11,14 @@ import httpx
 import pytest
 
 from call_initiation import Exporter
-from call_initiation.events import FeedChange, FeedState, Presence
+from call_initiation.events import FeedChange, FeedState, Presence, StateLabel
 from call_initiation.feed.feed import Door, Port
 from call_initiation.recording.updates import Reading, StateUpdate, Told
 from call_initiation.sharing.keyspace import Keyspace
 from call_initiation.sharing.store import Member, Rhythm
 from call_initiation.simulator.org import CALM, CLIENT_ID, CLIENT_SECRET, Organisation, user_token
 from call_initiation.simulator.server import Server, ServerThread
-from stores import Party, RedisServer, parties, state, until
+from stores import QUICK, Party, RedisServer, World, parties, state, until
 
 pytestmark = pytest.mark.untraced
 
@@ -113,6 +113,31 @@ def test_a_store_that_hangs(redis: RedisServer) -> None:
             await asyncio.sleep(0.5)
 
     tell(redis, story)
+
+
+def test_a_store_that_comes_back_as_it_was_before(redis: RedisServer) -> None:
+    """From a snapshot, or as a replica that lagged, within the lease: nobody believes what it says of the past."""
+
+    async def told() -> None:
+        world = World(20)
+        rhythm = replace(QUICK, lease=60.0)
+        members = [Party(redis.url, world, rhythm=rhythm) for _ in range(2)]
+        await recovered(members)
+        redis.client.save()
+        for agent in world.agent_ids:
+            world.change(agent, Presence.BUSY)
+        await until(lambda: all(one.current() == {StateLabel.BUSY} for one in members))
+        redis.kill()
+        await noticed(members)
+        await asyncio.to_thread(redis.start)
+        members.append(Party(redis.url, world, rhythm=rhythm))
+        await recovered(members)
+        await until(lambda: all(one.current() == {StateLabel.BUSY} for one in members))
+        for one in members:
+            await one.leave()
+        assert [[]] * 3 == [one.wrong for one in members]
+
+    asyncio.run(told())
 
 
 class Counting:

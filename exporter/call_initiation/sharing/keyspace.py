@@ -7,8 +7,10 @@ Five keys, with a name that is one for all who follow the same organisation with
     asked    agents whom somebody wants followed, until the leader takes them
 
 Laws: only who leads by the latest epoch can say anything, and what it says changes the stream and the summaries at
-once. An epoch is greater than all before even where Redis lost all that it held, for it isn't less than its clock.
-Whatever fails is an `OSError`, soon.
+once. It can say only what follows the last entry that Redis still has: of one that lost some of them, by a failover, an
+old snapshot or an eviction, somebody has to begin anew. An epoch is greater than all before even where Redis lost all
+that it held, for it isn't less than its clock. Nothing outlives `_LIFE` without a leader. Whatever fails is an
+`OSError`, soon, and the next try is with another connection: by now another server may have the name.
 """
 
 import asyncio
@@ -23,9 +25,12 @@ _KEPT: Final = 4_096
 """Entries of the stream; a reader that is farther behind begins anew."""
 
 _LIFE: Final = 86_400_000
-"""Milliseconds that what was said outlives the last one who said something."""
+"""Milliseconds that the keys outlive the last one who said or wanted something."""
 
 _AT_ONCE: Final = 500
+
+_SAID: Final = ""
+"""Where among the summaries the number of the latest entry lies; no agent is called so."""
 
 _ELECT: Final = """
 local holder = redis.call('get', KEYS[1])
@@ -34,8 +39,10 @@ redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2])
 local time = redis.call('time')
 local last = tonumber(redis.call('get', KEYS[2]) or 0)
 local epoch = math.max(last + 1, time[1] * 1000000 + time[2])
-redis.call('set', KEYS[2], string.format('%d', epoch))
+redis.call('set', KEYS[2], string.format('%d', epoch), 'PX', ARGV[3])
 redis.call('del', KEYS[3])
+redis.call('hset', KEYS[3], ARGV[4], 0)
+redis.call('pexpire', KEYS[3], ARGV[3])
 return epoch
 """
 
@@ -47,16 +54,22 @@ _RESIGN: Final = "if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end ret
 
 _SAY: Final = """
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return false end
-redis.call('xadd', KEYS[2], 'MAXLEN', '~', ARGV[2], '*',
-    'e', ARGV[4], 'n', ARGV[5], 't', ARGV[6], 'o', ARGV[7], 'w', ARGV[8])
-for i = 9, #ARGV, 2 do
-    if ARGV[i + 1] == '' then redis.call('hdel', KEYS[3], ARGV[i])
-    else redis.call('hset', KEYS[3], ARGV[i], ARGV[i + 1]) end
+local said = redis.call('hget', KEYS[3], ARGV[4])
+if said ~= ARGV[6] then
+    if tonumber(said) ~= ARGV[6] - 1 then return false end
+    redis.call('xadd', KEYS[2], 'MAXLEN', '~', ARGV[2], '*',
+        'e', ARGV[5], 'n', ARGV[6], 't', ARGV[7], 'o', ARGV[8], 'w', ARGV[9])
+    redis.call('hset', KEYS[3], ARGV[4], ARGV[6])
+    for i = 10, #ARGV, 2 do
+        if ARGV[i + 1] == '' then redis.call('hdel', KEYS[3], ARGV[i])
+        else redis.call('hset', KEYS[3], ARGV[i], ARGV[i + 1]) end
+    end
 end
-redis.call('pexpire', KEYS[2], ARGV[3])
-redis.call('pexpire', KEYS[3], ARGV[3])
+for i = 1, 3 do redis.call('pexpire', KEYS[i], ARGV[3]) end
 return redis.call('spop', KEYS[4], 500)
 """
+
+_ASK: Final = "redis.call('sadd', KEYS[1], unpack(ARGV, 2)) redis.call('pexpire', KEYS[1], ARGV[1])"
 
 _LATEST: Final = "return {redis.call('get', KEYS[1]) or '0', redis.call('xrevrange', KEYS[2], '+', '-', 'COUNT', 1)}"
 
@@ -117,7 +130,8 @@ class Keyspace:
     async def elect(self, candidate: str, lease: float) -> int:
         """Let a candidate lead, if nobody does; return its epoch, or 0."""
         leader, epoch, _, states, _ = self._keys
-        return int(await self._eval(_ELECT, [leader, epoch, states], [candidate, round(lease * 1000)]))
+        arguments = [candidate, round(lease * 1000), _LIFE, _SAID]
+        return int(await self._eval(_ELECT, [leader, epoch, states], arguments))
 
     async def renew(self, leader: str, lease: float) -> bool:
         """Prolong a leader's lease; return whether it still leads."""
@@ -128,15 +142,16 @@ class Keyspace:
         await self._eval(_RESIGN, self._keys[:1], [leader])
 
     async def say(self, epoch: int, entry: Fields, summaries: Mapping[str, str]) -> list[str] | None:
-        """Add an entry, and put summaries in place (an empty one is removed).
+        """Add an entry, unless it was added already, and put summaries in place (an empty one is removed).
 
         Returns:
-            Whom somebody wants followed, each once; None where another leader was elected meanwhile.
+            Whom somebody wants followed, each once; None where another leader was elected meanwhile, or what was said
+            before is lost.
         """
         _, *keys = self._keys
         pairs = [text for pair in summaries.items() for text in pair]
         spoken = [entry[name] for name in ("e", "n", "t", "o", "w")]
-        answer: list[str] | None = await self._eval(_SAY, keys, [epoch, _KEPT, _LIFE, *spoken, *pairs])
+        answer: list[str] | None = await self._eval(_SAY, keys, [epoch, _KEPT, _LIFE, _SAID, *spoken, *pairs])
         return answer
 
     async def latest(self) -> tuple[int, str, Fields | None]:
@@ -156,13 +171,13 @@ class Keyspace:
     async def summaries(self, cursor: int) -> tuple[int, list[str]]:
         """Return some summaries, and the cursor for the next ones; 0 begins and ends."""
         following, found = await self._do("HSCAN", self._keys[3], cursor, "COUNT", _AT_ONCE)
-        return int(following), list(found.values())
+        return int(following), [text for name, text in found.items() if name != _SAID]
 
     async def ask(self, agent_ids: Iterable[str]) -> None:
         """Want agents followed."""
         ids = list(agent_ids)
         for start in range(0, len(ids), _AT_ONCE):
-            await self._do("SADD", self._keys[4], *ids[start : start + _AT_ONCE])
+            await self._eval(_ASK, self._keys[4:], [_LIFE, *ids[start : start + _AT_ONCE]])
 
     async def _eval(self, script: str, keys: list[str], arguments: list[Any]) -> Any:
         return await self._do("EVAL", script, len(keys), *keys, *arguments)

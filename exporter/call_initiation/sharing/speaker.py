@@ -26,7 +26,7 @@ _WAITING: Final = 10_000
 
 
 class Deposed(Exception):  # noqa: N818 - what happened, not an error of ours
-    """Another process leads now, or may."""
+    """Another process leads now, or may; or what was said is lost, and has to be said anew."""
 
 
 class Speaker:

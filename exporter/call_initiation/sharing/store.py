@@ -4,7 +4,8 @@ A dialer that runs as fifty processes would need fifty sets of channels, where t
 one of them is elected by a lease; its feed tells the store instead of the recorder, and each process is told by the
 store through the recorder's one door. Laws:
 
-* Only one process leads, but two may believe it for a moment: the store itself refuses what the deposed one says.
+* Only one process leads, but two may believe it for a moment: the store itself refuses what the deposed one says, and
+  what doesn't follow the last that it still has.
 * A leader that can't renew its lease ends its feed before the lease is over, so far as it can know.
 * A new leader waits until what its predecessor said is `BLUR` old: what it reads then is newer, whatever clocks say.
 * Nothing is trusted that isn't heard in time; `hearing` says when. What fails is tried again for ever.
@@ -196,7 +197,7 @@ class Member:
                 self._hold(until), speaker.run(door.seen), self._feed(replace(self._port, tell=speaker.tell), door)
             )
         except Deposed:
-            _logger.warning("another process follows the agents from now on")
+            _logger.warning("this process leads no more: another one does, or the store lost what was said")
         finally:
             with suppress(OSError, TimeoutError):
                 async with asyncio.timeout(_FAREWELL):
