@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -189,6 +189,29 @@ def test_what_fails_is_an_os_error(redis: RedisServer) -> None:
         redis.kill()
         with pytest.raises(OSError, match="onnect"):
             await keys.time()
+
+    tell(redis, story)
+
+
+def test_what_failed_is_tried_again_with_other_connections(redis: RedisServer) -> None:
+    """A server that was demoted keeps those that there are, while its name leads elsewhere by now."""
+
+    def connected() -> set[str]:
+        return {one["id"] for one in redis.client.client_list() if one["id"] != str(redis.client.client_id())}
+
+    async def story(keys: Keyspace) -> None:
+        reading = asyncio.create_task(keys.after("0-0", 0.4))
+        await keys.elect("a", 60.0)
+        while len(before := connected()) < 2:
+            await asyncio.sleep(0)
+        redis.client.replicaof("127.0.0.1", "1")
+        with pytest.raises(OSError, match="read only"):
+            await keys.elect("a", 60.0)
+        with suppress(OSError):  # it may be told of the demotion
+            await reading
+        redis.client.replicaof("NO", "ONE")
+        await keys.elect("a", 60.0)
+        assert not before & connected()
 
     tell(redis, story)
 

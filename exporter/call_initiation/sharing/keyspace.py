@@ -15,6 +15,7 @@ that it held, for it isn't less than its clock. Nothing outlives `_LIFE` without
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -187,10 +188,18 @@ class Keyspace:
         try:
             return await self._client.execute_command(*command)
         except self._failure as failure:
+            await self._leave()
             raise OSError(str(failure)) from failure
         finally:
             if _cancellations() > before:  # before Python 3.12, `wait_for`, by which the client waits, may swallow one
                 raise asyncio.CancelledError
+
+    async def _leave(self) -> None:
+        """Have every connection made anew: one that is sound may lead to a server that was demoted to a replica."""
+        pool = self._client.connection_pool
+        with suppress(self._failure):
+            await pool.update_active_connections_for_reconnect()
+            await pool.disconnect(inuse_connections=False)
 
 
 def _cancellations() -> int:
