@@ -10,7 +10,7 @@ import pytest
 from call_initiation.errors import SettingsError
 from call_initiation.sharing import keyspace
 from call_initiation.sharing.keyspace import Keyspace, require_redis
-from stores import RedisServer
+from stores import RedisServer, until
 
 ENTRY = {"e": "1", "n": "1", "t": "1.0", "o": "0.0", "w": "[]"}
 NEXT = ENTRY | {"n": "2"}
@@ -63,6 +63,18 @@ def test_one_leads_until_its_lease_is_over(redis: RedisServer) -> None:
         assert 0 == await keys.elect("c", 60.0)
         await keys.resign("b")
         assert second < await keys.elect("c", 60.0)
+
+    tell(redis, story)
+
+
+def test_an_epoch_that_is_none_is_passed_over(redis: RedisServer) -> None:
+    """Whoever put it there."""
+
+    async def story(keys: Keyspace) -> None:
+        redis.client.set("call-initiation:{test}:epoch", "something else")
+        assert (0, "0-0", None) == await keys.latest()
+        epoch = await keys.elect("a", 60.0)
+        assert (epoch, "0-0", None) == await keys.latest()
 
     tell(redis, story)
 
@@ -202,8 +214,8 @@ def test_what_failed_is_tried_again_with_other_connections(redis: RedisServer) -
     async def story(keys: Keyspace) -> None:
         reading = asyncio.create_task(keys.after("0-0", 0.4))
         await keys.elect("a", 60.0)
-        while len(before := connected()) < 2:
-            await asyncio.sleep(0)
+        await until(lambda: len(connected()) == 2)
+        before = connected()
         redis.client.replicaof("127.0.0.1", "1")
         with pytest.raises(OSError, match="read only"):
             await keys.elect("a", 60.0)
@@ -236,12 +248,36 @@ def test_a_cancellation_is_never_swallowed(redis: RedisServer) -> None:
     tell(redis, story)
 
 
-@pytest.mark.parametrize("url", ["", "http://example.com", "redis://", "redis://[", "redis:/secret", "localhost:6379"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "http://example.com",
+        "redis://",
+        "redis://[",
+        "redis:/secret",
+        "localhost:6379",
+        "redis://user:secr/et@example.com:6379",
+        "redis://example.com:65536",
+        "redis://example.com:0",
+        "redis://example.com/states",
+    ],
+)
 def test_other_urls_are_refused(url: str) -> None:
     """And not quoted, for they may hold a password."""
     with pytest.raises(SettingsError) as caught:
         require_redis(url)
     sentence = "store: found no URL of Redis or Valkey, expected redis://host:port/number, or rediss:// for TLS"
+    assert sentence == str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["secret=1", "socket_timeout=60", "max_connections=few", "protocol=3"])
+def test_other_options_are_refused(option: str) -> None:
+    """Those that the client doesn't have or can't read, and those that are ours to choose."""
+    require_redis("rediss://example.com:6380?ssl_ca_certs=/etc/ca.pem&max_connections=20&db=1")
+    with pytest.raises(SettingsError) as caught:
+        require_redis(f"redis://:password@example.com:6379/0?{option}")
+    sentence = "store: found options that can't be used in its URL, expected those of the redis client"
     assert sentence == str(caught.value)
 
 

@@ -121,10 +121,12 @@ def test_what_cannot_be_read_is_doubted_until_it_can(redis: RedisServer, caplog:
     async def told() -> None:
         process = Process(redis.url, well)
         await until(lambda: process.is_up)
-        redis.client.xadd("call-initiation:{test}:words", {"what": "is this"})
-        await until(lambda: not process.is_up)
-        await until(lambda: process.is_up)
-        assert ("down", "store_incomplete") in process.states
+        for what in ({"what": "is this"}, {b"\xff": b"\xff"}):
+            process.told.clear()
+            redis.client.xadd("call-initiation:{test}:words", what)
+            await until(lambda: ("down", "store_incomplete") in process.states)
+            await until(lambda: process.is_up)
+        assert [] == process.faults
         assert "what is this" not in caplog.text
         await process.leave()
 

@@ -14,11 +14,12 @@ that it held, for it isn't less than its clock. Nothing outlives `_LIFE` without
 """
 
 import asyncio
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from call_initiation.errors import SettingsError
 
@@ -38,7 +39,7 @@ local holder = redis.call('get', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2])
 local time = redis.call('time')
-local last = tonumber(redis.call('get', KEYS[2]) or 0)
+local last = tonumber(redis.call('get', KEYS[2]) or 0) or 0
 local epoch = math.max(last + 1, time[1] * 1000000 + time[2])
 redis.call('set', KEYS[2], string.format('%d', epoch), 'PX', ARGV[3])
 redis.call('del', KEYS[3])
@@ -72,7 +73,13 @@ return redis.call('spop', KEYS[4], 500)
 
 _ASK: Final = "redis.call('sadd', KEYS[1], unpack(ARGV, 2)) redis.call('pexpire', KEYS[1], ARGV[1])"
 
-_LATEST: Final = "return {redis.call('get', KEYS[1]) or '0', redis.call('xrevrange', KEYS[2], '+', '-', 'COUNT', 1)}"
+_LATEST: Final = """
+local epoch = tonumber(redis.call('get', KEYS[1]) or 0) or 0
+return {epoch, redis.call('xrevrange', KEYS[2], '+', '-', 'COUNT', 1)}
+"""
+
+_NUMBER: Final = re.compile(r"/?[0-9]*")
+"""What names a database."""
 
 Fields = Mapping[str, str]
 
@@ -83,14 +90,51 @@ def require_redis(url: str) -> None:
     Raises:
         SettingsError: The URL isn't Redis's, or its client isn't installed. The URL isn't quoted: it may hold a secret.
     """
-    try:
-        is_fit = urlsplit(url).scheme in ("redis", "rediss") and bool(urlsplit(url).hostname)
-    except ValueError:
-        is_fit = False
-    if not is_fit:
+    if not _is_redis(url):
         raise SettingsError("store", "no URL of Redis or Valkey", "redis://host:port/number, or rediss:// for TLS")
     if find_spec("redis") is None:
         raise SettingsError("store", "no redis client", "pip install 'call-initiation-exporter[service]'")
+    try:
+        _client(url, 1.0).connection_pool.make_connection()  # which opens nothing yet
+    except (TypeError, ValueError):
+        raise SettingsError("store", "options that can't be used in its URL", "those of the redis client") from None
+
+
+def _is_redis(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme in {"redis", "rediss"}
+            and bool(parts.hostname)
+            and parts.port != 0
+            and _NUMBER.fullmatch(parts.path) is not None
+        )
+    except ValueError:  # a port that is no number, as where a password has a slash in it
+        return False
+
+
+def _client(url: str, reach: float) -> Any:
+    """Return a client that doesn't connect yet.
+
+    Raises:
+        TypeError: The URL has an option that there isn't.
+        ValueError: It has one that can't be used, or one that is ours to choose.
+    """
+    from redis.asyncio import Redis  # noqa: PLC0415 - a dialer that shares no store need not have it
+    from redis.asyncio.retry import Retry  # noqa: PLC0415 - as above
+    from redis.backoff import NoBackoff  # noqa: PLC0415 - as above
+
+    ours: dict[str, Any] = {
+        "decode_responses": True,
+        "encoding_errors": "replace",  # what isn't text is then no word of ours
+        "protocol": 2,
+        "socket_timeout": reach,
+        "socket_connect_timeout": reach,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if ours.keys() & parse_qs(urlsplit(url).query).keys():
+        raise ValueError(*ours)
+    return Redis.from_url(url, **ours)  # pyright: ignore[reportUnknownMemberType]
 
 
 class Keyspace:
@@ -103,21 +147,11 @@ class Keyspace:
     """
 
     def __init__(self, url: str, name: str, reach: float) -> None:
-        from redis.asyncio import Redis  # noqa: PLC0415 - a dialer that shares no store need not have it
-        from redis.asyncio.retry import Retry  # noqa: PLC0415 - as above
-        from redis.backoff import NoBackoff  # noqa: PLC0415 - as above
-        from redis.exceptions import RedisError  # noqa: PLC0415 - as above
+        from redis.exceptions import RedisError  # noqa: PLC0415 - a dialer that shares no store need not have it
 
         self._keys = [f"call-initiation:{{{name}}}:{key}" for key in ("leader", "epoch", "words", "states", "asked")]
         self._failure = RedisError
-        self._client: Any = Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
-            url,
-            decode_responses=True,
-            protocol=2,
-            socket_timeout=reach,
-            socket_connect_timeout=reach,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._client = _client(url, reach)
 
     async def close(self) -> None:
         """Close all connections."""
