@@ -133,23 +133,35 @@ def test_garbage_is_no_sign_of_life() -> None:
     assert channel.tick(75.0) == [Reconnect(Reason.SILENT)]
 
 
+def test_a_notice_makes_a_successor_while_it_still_delivers() -> None:
+    """One command to renew, then a minute of draining, then the end if nobody came."""
+    channel = live()
+    channel.received(notice("v2.system.socket_closing"), 10.0)
+    channel.received(notice("v2.system.socket_closing"), 10.1)
+    assert channel.tick(10.1) == [Renew(Reason.SOCKET_CLOSING)]
+    channel.received(HEARTBEAT, 40.0)
+    assert (State.DRAINING, []) == (channel.state, channel.tick(69.9))
+    assert channel.tick(70.0) == [Reconnect(Reason.SOCKET_CLOSING)]
+
+
 @pytest.mark.parametrize(
     ("topic", "reason"),
     [
-        ("v2.system.socket_closing", Reason.SOCKET_CLOSING),
         ("v2.system.token_revoked.1f", Reason.TOKEN_REVOKED),
         ("v2.system.no_longer_subscribed.2e", Reason.EVICTED),
     ],
 )
-def test_a_notice_makes_a_successor_while_it_still_delivers(topic: str, reason: Reason) -> None:
-    """One command to renew, then a minute of draining, then the end if nobody came."""
+@pytest.mark.parametrize("warned", [(), ("v2.system.socket_closing",)])
+def test_a_channel_that_delivers_nothing_more_is_over_at_once(
+    topic: str, reason: Reason, warned: tuple[str, ...]
+) -> None:
+    """Even if it is draining already, and a successor is on its way: until that has come, nobody tells anything."""
     channel = live()
-    channel.received(notice(topic), 10.0)
-    channel.received(notice(topic), 10.1)
-    assert channel.tick(10.1) == [Renew(reason)]
-    channel.received(HEARTBEAT, 40.0)
-    assert (State.DRAINING, []) == (channel.state, channel.tick(69.9))
-    assert channel.tick(70.0) == [Reconnect(reason)]
+    for before in warned:
+        channel.received(notice(before), 10.0)
+        channel.tick(10.0)
+    channel.received(notice(topic), 11.0)
+    assert (State.CLOSED, [Reconnect(reason)]) == (channel.state, channel.tick(11.0))
 
 
 def test_a_successor_ends_it_without_another_one() -> None:

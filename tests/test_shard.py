@@ -16,6 +16,7 @@ from call_initiation.api.notifications import TOPICS_PER_CHANNEL
 from call_initiation.events import Certainty
 from call_initiation.feed.shard import Shard, race
 from call_initiation.simulator.disturbances import Strike
+from call_initiation.simulator.frames import notice
 from leaping import run
 from timeless import World, living, refusal
 
@@ -315,6 +316,29 @@ def test_a_loss_while_a_successor_takes_over_is_a_loss() -> None:
         await comes_back(rig)
 
     assert [(True, ""), (False, "dropped"), (True, "dropped")] == follow(story).reports
+
+
+@pytest.mark.parametrize(
+    ("topic", "reason"),
+    [("v2.system.no_longer_subscribed.1f", "evicted"), ("v2.system.token_revoked.1f", "token_revoked")],
+)
+def test_a_channel_that_waits_for_its_successor_may_be_lost_before(topic: str, reason: str) -> None:
+    """Its socket lives on and beats, but nothing is told on it any more: what it told is in doubt at once."""
+
+    async def story(rig: Rig) -> None:
+        rig.disturb(down=True)
+        rig.strike(Strike.CLOSING)
+        await asyncio.sleep(5)
+        assert 3 == rig.known()
+        rig.disturb(silent=True)
+        rig.wires[0]._line.warn(notice(topic, "Gone."), rig.now(), rig.organisation.disturbances)
+        await asyncio.sleep(1)
+        assert 0 == rig.known()
+        rig.disturb(down=False, silent=False)
+        await comes_back(rig)
+
+    reports = follow(story).reports
+    assert ((False, reason), (True, reason)) == (reports[1], reports[-1])
 
 
 def test_a_channel_may_end_before_all_was_read() -> None:

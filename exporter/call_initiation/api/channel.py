@@ -6,6 +6,7 @@ commands; `notifications` reads the frames. Laws:
 * Any text is taken, and nothing is raised. What isn't understood is no sign of life.
 * A connection that says nothing is given up within 90 seconds, half-open or not, if `tick` is called every 15 or less.
 * A channel that is about to end is replaced before it ends, so that nothing is missed in between.
+* One whose token or subscriptions are gone delivers nothing more: it is over at once, successor or not.
 
 The transitions are the table `TRANSITIONS`; `diagram` draws it.
 """
@@ -208,18 +209,15 @@ class Channel:
     def _heed(self, said: Notification, now: float) -> None:
         match said:
             case SocketClosing():
-                self._warn(Reason.SOCKET_CLOSING, now)
+                self._ends_at = min(self._ends_at, now + _NOTICE)
+                self._ends_for = Reason.SOCKET_CLOSING
+                self._take(Input.WARNED, Reason.SOCKET_CLOSING)
             case TokenRevoked():
-                self._warn(Reason.TOKEN_REVOKED, now)
+                self._take(Input.LOST, Reason.TOKEN_REVOKED)
             case NoLongerSubscribed():
-                self._warn(Reason.EVICTED, now)
+                self._take(Input.LOST, Reason.EVICTED)
             case _:
                 pass
-
-    def _warn(self, reason: Reason, now: float) -> None:
-        self._ends_at = min(self._ends_at, now + _NOTICE)
-        self._ends_for = reason
-        self._take(Input.WARNED, reason)
 
     def _take(self, what: Input, reason: Reason = Reason.DROPPED) -> None:
         self.state, order = TRANSITIONS[self.state][what]

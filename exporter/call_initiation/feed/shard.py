@@ -42,9 +42,6 @@ _SHORTEST_LIFE: Final = 120.0
 _FAREWELL: Final = 0.4
 """Seconds for leaving a channel in good order."""
 
-_MENDED: Final = frozenset({Reason.EXPIRING, Reason.SOCKET_CLOSING})
-"""The reasons for which a channel still delivers until its successor has taken over."""
-
 _KEPT: Final = frozenset({Reason.DROPPED, Reason.SILENT})
 """The reasons after which the channel itself is probably well."""
 
@@ -163,8 +160,6 @@ class _Line:
                 case Send():
                     await self._socket.send(command.text)
                 case Renew():
-                    if command.reason not in _MENDED:
-                        raise Lost(command.reason)
                     self.is_ending.set_result(command.reason)
                 case Reconnect():
                     raise Lost(command.reason)
