@@ -173,6 +173,16 @@ def test_a_part_that_cannot_be_read_casts_doubt_until_a_read_shows_the_agent_who
     assert (StateLabel.MEAL, KNOWN) == bench.as_of(T + 21)
 
 
+def test_a_read_that_was_asked_for_before_a_doubt_dispels_none(bench: Bench) -> None:
+    """It may show what was before: an unknown presence came while the answer was under way."""
+    bench.notify(T + 20.2, Part.PRESENCE, T + 20.1)
+    bench.read(T + 20)
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 30)
+    assert ["a"] == bench.witness.due(T + 22.2)
+    bench.read(T + 22.2, *shown("MEAL", T + 21))
+    assert (StateLabel.MEAL, KNOWN) == bench.as_of(T + 30)
+
+
 @pytest.mark.parametrize(("at", "is_told"), [(T + 3610, False), (T + 10 - 15.1, True), (T - 3600, True)])
 def test_a_stamp_that_cannot_be_right_casts_doubt(bench: Bench, at: float, is_told: bool) -> None:  # noqa: FBT001 - a parameter
     """Of the future: it isn't even told. Long past: a straggler, or the server's clock was set back."""
@@ -264,6 +274,16 @@ def test_a_read_that_agrees_changes_nothing(bench: Bench) -> None:
     assert (StateLabel.BUSY, KNOWN) == bench.as_of(T + 23)
 
 
+def test_a_read_that_cannot_be_read_whole_casts_doubt(bench: Bench) -> None:
+    """The agent's presence is one that we don't know; that it was notified, if it was, may have been missed."""
+    bench.read(T + 20, *shown(None, T + 15))
+    assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 18)
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 21)
+    bench.read(T + 22, *shown(None, T + 15))
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 30)
+    assert [] == bench.witness.due(T + 100)
+
+
 def test_a_contradiction_that_stays_is_a_loss(bench: Bench) -> None:
     """The news may still be under way, so it is read twice before nothing is trusted any more."""
     bench.read(T + 20, *shown("BUSY", T + 15))
@@ -335,15 +355,15 @@ def test_a_read_that_lags_behind_is_asked_for_again(bench: Bench) -> None:
 
 def test_a_read_that_differs_from_news_of_just_before_is_asked_for_again(bench: Bench) -> None:
     """It may show something later, of which the news is under way, or something older; it counts as of a while ago."""
-    bench.leg(T + 10.1, T + 10, T + 10)
     bench.notify(T + 10.1, Part.PRESENCE, None)
-    bench.summary(T + 11, 1, 0)
-    bench.read(T + 11.9, *shown())
-    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 12.5)
-    assert [] == bench.witness.due(T + 11.9)
-    assert ["a"] == bench.witness.due(T + 12)
-    bench.read(T + 12.1, *shown())
-    assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 13)
+    bench.leg(T + 11.1, T + 11, T + 11)
+    bench.summary(T + 11.2, 1, 0)
+    bench.read(T + 12.2, *shown())
+    assert (StateLabel.UNKNOWN, STALE) == bench.as_of(T + 12.8)
+    assert [] == bench.witness.due(T + 12.9)
+    assert ["a"] == bench.witness.due(T + 13)
+    bench.read(T + 13.1, *shown())
+    assert (StateLabel.AVAILABLE, KNOWN) == bench.as_of(T + 14)
 
 
 # -- the recorder -------------------------------------------------------------------------------------------------

@@ -372,7 +372,8 @@ class Witness:
             Lost: It contradicts what was notified, or the recorder has no room for it.
         """
         for agent_id in asked_for:
-            if (agent := self._agents.get(agent_id)) is None:
+            # Whoever was doubted since it was asked for waits for the next one: this may show what was before.
+            if (agent := self._agents.get(agent_id)) is None or self._unread.get(agent_id, asked) > asked:
                 continue
             if agent_id not in answers:
                 self._gone(agent_id, agent)
@@ -391,6 +392,9 @@ class Witness:
     def _compare(self, agent_id: str, agent: _Agent, shown: tuple[Update, ...], asked: float) -> None:
         """Doubt an agent of whom a read shows something else than was heard; the news may still be under way."""
         heard = [(agent.heard.get(update.part), update) for update in shown if update.part in _NEEDED]
+        if not all(update.is_whole for _, update in heard):
+            self._doubt(agent_id, asked - BLUR, asked)
+            return
         agent.contradicted = tuple(known for known, update in heard if known and known.differs(update))
         if agent.contradicted:
             self._doubt(agent_id, asked - BLUR, asked + _PATIENCE)
