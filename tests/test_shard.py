@@ -131,6 +131,20 @@ def test_agents_who_cannot_be_added_now_are_added_later() -> None:
     assert [(True, "")] == follow(story).reports
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_reads_go_on_while_subscriptions_are_refused(method: str) -> None:
+    """Else nobody would notice that nothing is notified any more, for as long as somebody is not let in or out."""
+
+    async def story(rig: Rig) -> None:
+        rig.answers[method, "/subscriptions"] = refusal
+        rig.shard.add(["nobody-else"])
+        rig.shard.drop(rig.organisation.agent_ids[2:] if method == "PUT" else [])
+        rig.disturb(silent=True)
+        await rig.until(lambda: (False, "contradicted") in rig.reports, 3600)
+
+    follow(story, pace=10.0)
+
+
 def test_agents_who_are_dropped_are_followed_no_more() -> None:
     """Their topics are given back as soon as the API takes it; whoever isn't followed can't be dropped."""
 

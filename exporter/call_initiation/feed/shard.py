@@ -15,6 +15,7 @@ import logging
 from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NoReturn, Protocol, TypeVar, assert_never
 
 from call_initiation.agents.timeline import BLUR, Timeline
@@ -281,7 +282,12 @@ class Shard:
         why: str = Reason.CONNECT_FAILED
         try:
             while True:
-                successor = await race(self._succeed(line), line.listen(self._witness.hear), self._keep(line))
+                successor = await race(
+                    self._succeed(line),
+                    line.listen(self._witness.hear),
+                    self._again(partial(self._update, line)),
+                    self._again(self._look),
+                )
                 self._renewed(await line.is_ending)
                 await line.leave()
                 line = successor
@@ -338,10 +344,13 @@ class Shard:
 
     async def _update(self, line: _Line) -> None:
         """Bring a line's subscriptions up to date."""
-        if self._has_surplus:
-            await self._subscribe(line)
-        elif new := set(self._new):
-            self._admit(new, await self._means.api.add(line.made.id, self._topics(self._new)))
+        # A successor subscribes to all whom it finds; it wouldn't hear of who came to the old line alone meanwhile.
+        if not line.is_ending.done():
+            if self._has_surplus:
+                await self._subscribe(line)
+            elif new := set(self._new):
+                self._admit(new, await self._means.api.add(line.made.id, self._topics(self._new)))
+        await self._means.sleep(_LOOK)
 
     def _topics(self, agent_ids: Iterable[str]) -> list[str]:
         topics = [notifications.combined_topic, *([notifications.calls_topic] if self._hears_calls else [])]
@@ -359,21 +368,8 @@ class Shard:
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    async def _keep(self, line: _Line) -> NoReturn:
-        """Subscribe to who is new, read who is in doubt, and compare a few others in turn; for ever."""
-        backoff = self._means.backoff()
-        while True:
-            try:
-                await self._look(line)
-                backoff.reset()
-            except UpstreamError as error:
-                _logger.info("agents can't be read at the moment: %s", error)
-                await self._means.sleep(backoff.next())
-
-    async def _look(self, line: _Line) -> None:
-        # A successor subscribes to all whom it finds; it wouldn't hear of who came to the old line alone meanwhile.
-        if not line.is_ending.done():
-            await self._update(line)
+    async def _look(self) -> None:
+        """Read who is in doubt, or compare a few others in turn."""
         now = self._means.now()
         ids = self._witness.due(now)
         if not ids and now >= self._sample_at:
@@ -390,6 +386,17 @@ class Shard:
         asked = self._means.now()
         answers = await shown(self._means.api, ids)
         self._witness.read(ids, answers, asked, self._means.now())
+
+    async def _again(self, work: Callable[[], Awaitable[None]]) -> NoReturn:
+        """Do something for ever; what the API refuses holds up nothing else, and is tried again ever more rarely."""
+        backoff = self._means.backoff()
+        while True:
+            try:
+                await work()
+                backoff.reset()
+            except UpstreamError as error:
+                _logger.info("agents can't be kept at the moment: %s", error)
+                await self._means.sleep(backoff.next())
 
     # -- up and down ----------------------------------------------------------------------------------------------
 
