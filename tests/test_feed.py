@@ -338,9 +338,46 @@ def test_a_socket_gives_text_and_bytes_and_ends_with_a_frame_that_is_too_long() 
     assert ["text", b"bytes", None] == asyncio.run(told())
 
 
-@pytest.mark.parametrize("url", ["ws://127.0.0.1:1/canary-secret", "nonsense"])
-def test_a_socket_that_cannot_be_opened_keeps_its_url_to_itself(url: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "failure"),
+    [("ws://127.0.0.1:1/canary-secret", ConnectionError), ("nonsense", ConnectionRefusedError)],
+)
+def test_a_socket_that_cannot_be_opened_keeps_its_url_to_itself(url: str, failure: type[Exception]) -> None:
     """Who knows it can listen."""
+    caught = unopened(url)
+    assert failure is type(caught)
+    assert "canary" not in str(caught)
+    assert (None, True) == (caught.__cause__, caught.__context__ is None)
+
+
+@pytest.mark.parametrize(("status", "failure"), [(404, ConnectionRefusedError), (503, ConnectionError)])
+def test_a_socket_that_is_refused_says_whether_it_is_any_use_to_try_again(
+    status: int, failure: type[Exception]
+) -> None:
+    """A channel may be no more, or its host may have trouble."""
+
+    async def refuse(_: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    async def told() -> type[Exception]:
+        application = web.Application()
+        application.router.add_get("/", refuse)
+        async with TestServer(application) as server, connector(httpx.create_ssl_context()) as connect:
+            with pytest.raises(ConnectionError) as caught:
+                await connect(str(server.make_url("/")))
+            return caught.type
+
+    assert failure is asyncio.run(told())
+
+
+def test_a_socket_that_is_not_opened_in_time_says_so(silence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log has to name a reason."""
+    monkeypatch.setattr("call_initiation.api.sockets._OPENING", 0.05)
+    assert "no socket: TimeoutError" == str(unopened(silence))
+
+
+def unopened(url: str) -> Exception:
+    """Return why no socket can be opened."""
 
     async def told() -> None:
         async with connector(httpx.create_ssl_context()) as connect:
@@ -348,5 +385,4 @@ def test_a_socket_that_cannot_be_opened_keeps_its_url_to_itself(url: str) -> Non
 
     with pytest.raises(ConnectionError) as caught:
         asyncio.run(told())
-    assert "canary" not in str(caught.value)
-    assert (None, True) == (caught.value.__cause__, caught.value.__context__ is None)
+    return caught.value

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from call_initiation.api.pacing import LONGEST_WAIT, Backoff, Budget, retry_after
+from call_initiation.api.pacing import LONGEST_WAIT, Backoff, Budget, is_final, retry_after
 
 NOW = 1_750_000_000.0
 
@@ -39,6 +39,18 @@ def test_backoff_never_exceeds_a_cap_below_its_base() -> None:
     first = backoff.next()
     backoff.reset()
     assert (3.0, 3.0) == (first, backoff.next())
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 410, 499])
+def test_a_client_error_is_final(status: int) -> None:
+    """The same request will never succeed."""
+    assert is_final(status)
+
+
+@pytest.mark.parametrize("status", [None, 200, 302, 401, 408, 429, 500, 503])
+def test_nothing_else_is_final(status: int | None) -> None:
+    """Not even a client error, if time or a new token may change it."""
+    assert not is_final(status)
 
 
 @pytest.mark.parametrize(

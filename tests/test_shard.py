@@ -9,12 +9,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
 from call_initiation.agents.timeline import BLUR
 from call_initiation.api.notifications import TOPICS_PER_CHANNEL
 from call_initiation.events import Certainty
 from call_initiation.feed.shard import Shard, race
+from call_initiation.recording.updates import Suspension, Told
 from call_initiation.simulator.disturbances import Strike
 from call_initiation.simulator.frames import notice
 from leaping import run
@@ -30,7 +32,10 @@ class Rig(World):
     Attributes:
         reports: When it came up and went down, and why.
         refused: Who can't be followed by a channel.
+        is_full: Whether the recorder has no room.
     """
+
+    is_full = False
 
     def __init__(self, **made: Any) -> None:
         super().__init__(**made)
@@ -45,6 +50,9 @@ class Rig(World):
             hears_calls=True,
         )
         self.shard.add(self.organisation.agent_ids)
+
+    def _tell(self, told: Told) -> bool:
+        return (not self.is_full or isinstance(told, Suspension)) and super()._tell(told)
 
     def topics(self) -> list[str]:
         """Return what the latest channel is subscribed to."""
@@ -287,6 +295,84 @@ def test_the_end_leaves_the_channel_in_good_order() -> None:
     rig = follow(story)
     assert [] == rig.topics()
     assert Certainty.STALE is rig.exporter.agents.as_of(rig.organisation.agent_ids[0], 1e12)[0].certainty
+
+
+# -- channels are few --------------------------------------------------------------------------------------------
+
+
+def forbidden() -> httpx.Response:
+    """Return an answer that says: never."""
+    return httpx.Response(403, json={"code": "forbidden", "status": 403})
+
+
+@pytest.mark.parametrize(("answer", "most"), [(None, 1), (refusal, 1), (forbidden, 7)], ids=["no socket", "503", "403"])
+def test_a_channel_that_cannot_be_used_now_is_tried_again(
+    answer: Callable[[], httpx.Response] | None, most: int
+) -> None:
+    """An hour of new ones would end all others of this application's, of other exporters', too: there are 20."""
+
+    async def told() -> None:
+        rig = Rig()
+        rig.disturb(down=answer is None)
+        rig.answers |= {("PUT", "/subscriptions"): answer} if answer else {}
+        async with living(rig.shard.run()):
+            await asyncio.sleep(3600)
+            assert most >= len(rig.organisation.channels._channels) > 0
+            rig.disturb(down=False)
+            rig.answers.clear()
+            await rig.until(lambda: rig.known() == 3)
+
+    run(told())
+
+
+def test_a_channel_that_is_no_more_is_not_tried_again() -> None:
+    """It was evicted, or ended by its age, while nobody was connected."""
+
+    async def story(rig: Rig) -> None:
+        rig.disturb(down=True)
+        rig.strike(Strike.DROP)
+        await rig.until(lambda: rig.known() == 0)
+        rig.organisation.channels._channels.clear()
+        rig.disturb(down=False)
+        await comes_back(rig)
+
+    assert 2 == len(set(follow(story).channel_ids))
+
+
+@pytest.mark.parametrize("expires", [None, "9999-12-31T00:00:00Z"])
+def test_no_channel_is_believed_to_live_longer_than_any_does(
+    expires: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its answer says, and however often its socket is lost."""
+    monkeypatch.setattr("call_initiation.feed.shard._LIFE", 400.0)  # a day takes so long to pass
+
+    class Made(Rig):
+        def _answer(self, request: httpx.Request) -> httpx.Response:
+            answer = super()._answer(request)
+            is_new = request.url.path.endswith("/channels")
+            return httpx.Response(200, json=answer.json() | {"expires": expires}) if is_new else answer
+
+    async def told() -> None:
+        rig = Made()
+        async with rig.up():
+            await asyncio.sleep(180)
+            rig.strike(Strike.DROP)
+            await rig.until(lambda: (True, "expiring") in rig.reports, within=150)
+
+    run(told())
+
+
+def test_a_recorder_that_is_full_costs_no_channel() -> None:
+    """The channel is well; it is we who missed what it told."""
+
+    async def story(rig: Rig) -> None:
+        rig.is_full = True
+        rig.strike(Strike.GARBAGE)
+        await rig.until(lambda: (False, "overflow") in rig.reports)
+        rig.is_full = False
+        await comes_back(rig)
+
+    assert 1 == len(set(follow(story).channel_ids))
 
 
 # -- successors ---------------------------------------------------------------------------------------------------

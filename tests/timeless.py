@@ -143,9 +143,11 @@ class World:
 
     async def _connect(self, url: str) -> Wire:
         channel_id = url.rpartition("/")[2]
-        line = self.organisation.channels.connect(channel_id, self.advance())
-        if line is None or self.organisation.disturbances.down:
+        if self.organisation.disturbances.down:
             raise ConnectionError
+        line = self.organisation.channels.connect(channel_id, self.advance())
+        if line is None:
+            raise ConnectionRefusedError
         self.channel_ids.append(channel_id)
         self.wires.append(Wire(self, line))
         return self.wires[-1]

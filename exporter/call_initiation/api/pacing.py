@@ -29,6 +29,17 @@ _REFUSALS: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_U
 """The statuses for which RFC 9110 and RFC 6585 give `Retry-After` a meaning that concerns us."""
 
 
+_PASSING: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+"""The client errors that a new token or some patience may change."""
+
+_CLIENT_ERRORS: Final = 4
+
+
+def is_final(status: int | None) -> bool:
+    """Return whether an answer's status says that the same request will never succeed; None is no answer."""
+    return status is not None and status not in _PASSING and status // 100 == _CLIENT_ERRORS
+
+
 class Backoff:
     """Exponential backoff with full jitter: each wait is anywhere between none and a ceiling that doubles.
 

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
+from call_initiation.api.pacing import is_final
 from call_initiation.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -61,7 +62,10 @@ class WebSocket:
 
 @asynccontextmanager
 async def connector(context: ssl.SSLContext) -> AsyncGenerator[Callable[[str], Awaitable[WebSocket]]]:
-    """Yield what opens a WebSocket by its URL, verifying hosts by `context`; it raises `OSError` when it can't."""
+    """Yield what opens a WebSocket by its URL, verifying hosts by `context`.
+
+    It raises `OSError` when it can't, and of these `ConnectionRefusedError` where it is no use to try that URL again.
+    """
     import aiohttp  # noqa: PLC0415 - an extra, and heavy
 
     timeout = aiohttp.ClientWSTimeout(ws_close=_CLOSING)  # pyright: ignore[reportCallIssue] - attrs
@@ -74,9 +78,10 @@ async def connector(context: ssl.SSLContext) -> AsyncGenerator[Callable[[str], A
                 async with asyncio.timeout(_OPENING):
                     opened = await session.ws_connect(url, timeout=timeout, max_msg_size=LARGEST_MESSAGE)
                     return WebSocket(opened)
-            except (aiohttp.ClientError, ValueError) as error:
+            except (aiohttp.ClientError, ValueError, TimeoutError) as error:
                 # Not chained: the URL is a secret, and aiohttp's exceptions hold it.
-                failure = type(error).__name__
-            raise ConnectionError(failure)
+                failure = f"no socket: {type(error).__name__}"
+                is_useless = isinstance(error, aiohttp.InvalidURL) or is_final(getattr(error, "status", None))
+            raise (ConnectionRefusedError if is_useless else ConnectionError)(failure)
 
         yield connect

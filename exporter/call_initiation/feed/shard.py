@@ -5,8 +5,8 @@ Laws:
 
 * Whatever ends a connection, nothing that it told is trusted from its last sign of life on, until all is read anew.
 * A channel that ends in good order is replaced before: both deliver for a moment, and nothing has to be read.
-* A channel outlives its socket, so a lost socket is opened again on the same one: the API allows few channels, and a
-  new one would end the one used longest ago, which may be ours.
+* A channel outlives its socket, and each failure to connect or to subscribe that doesn't say that it is no more: the
+  API allows few channels, and a new one would end the one used longest ago, which may be ours.
 * No fault of a connection, of the API or of ours ends a shard; only its cancellation does.
 """
 
@@ -14,8 +14,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from typing import Any, Final, NoReturn, Protocol, TypeVar, assert_never
 
 from call_initiation.agents.timeline import BLUR, Timeline
@@ -23,7 +24,7 @@ from call_initiation.agents.users import as_text, user_state
 from call_initiation.api import notifications
 from call_initiation.api.channel import Channel, Reason, Reconnect, Renew, Send
 from call_initiation.api.genesys import GenesysApi, NewChannel
-from call_initiation.api.pacing import Backoff
+from call_initiation.api.pacing import Backoff, is_final
 from call_initiation.errors import UpstreamError
 from call_initiation.feed.witness import Answers, Lost, Trouble, Witness
 from call_initiation.recording.updates import Told
@@ -35,15 +36,18 @@ _LOOK: Final = 1.0
 """Seconds between looks at who is to be read."""
 
 _LIFE: Final = 86_400.0
-"""Seconds that a channel lives (the API's documentation), where the answer doesn't say."""
+"""Seconds that a channel lives (the API's documentation) at most, and where the answer doesn't say."""
 
 _SHORTEST_LIFE: Final = 120.0
 """Seconds; a shorter one is not believed, lest channels be made without end."""
 
+_TRIAL: Final = 600.0
+"""Seconds for which a channel that was never heard on is tried whatever is answered: the next would fare no better."""
+
 _FAREWELL: Final = 0.4
 """Seconds for leaving a channel in good order."""
 
-_KEPT: Final = frozenset({Reason.DROPPED, Reason.SILENT})
+_KEPT: Final = frozenset[str]({Reason.DROPPED, Reason.SILENT, Trouble.OVERFLOW})
 """The reasons after which the channel itself is probably well."""
 
 _logger = logging.getLogger("call_initiation")
@@ -65,7 +69,7 @@ class Socket(Protocol):
 
 
 Connect = Callable[[str], Awaitable[Socket]]
-"""Opens a WebSocket; raises `OSError` when it can't."""
+"""Opens a WebSocket; raises `OSError` when it can't, and of these `ConnectionRefusedError` where it never will."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,23 +113,44 @@ async def race(*works: Coroutine[Any, Any, Result]) -> Result:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A channel of the API.
+
+    Attributes:
+        channel: The channel.
+        tried_until: Until when it is tried even if it is said to be no use, on our timeline.
+        ends_at: When its life ends, on our timeline.
+    """
+
+    channel: NewChannel
+    tried_until: float
+    ends_at: float
+
+    @classmethod
+    def at(cls, now: float, channel: NewChannel, timeline: Timeline) -> "_Made":
+        """Return a channel that was made just now."""
+        ends_at = now + _LIFE if channel.expires is None else timeline.local(channel.expires)
+        return cls(channel, now + _TRIAL, min(max(ends_at, now + _SHORTEST_LIFE), now + _LIFE))
+
+
 class _Line:
     """One connection: a channel of the API, its socket, and its life.
 
     Attributes:
+        made: The channel.
         alive_at: When something was last heard on it.
         is_ending: Done when it wants a successor, with the reason.
     """
 
-    def __init__(self, made: NewChannel, socket: Socket, means: Means) -> None:
+    def __init__(self, made: _Made, socket: Socket, means: Means) -> None:
         now = means.now()
-        ends_at = now + _LIFE if made.expires is None else means.timeline.local(made.expires)
         self.made = made
         self.alive_at = now
         self.is_ending: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._socket = socket
         self._means = means
-        self._channel = Channel(max(ends_at, now + _SHORTEST_LIFE), now)
+        self._channel = Channel(made.ends_at, now)
         self._channel.opened(now)
 
     async def listen(self, hear: Callable[[notifications.Notification, float], None]) -> Any:
@@ -177,7 +202,7 @@ class _Line:
         """Give the channel back, and close the socket."""
         with suppress(UpstreamError, TimeoutError):
             async with asyncio.timeout(_FAREWELL):
-                await self._means.api.close(self.made.id)
+                await self._means.api.close(self.made.channel.id)
         await self.hang_up()
 
 
@@ -211,7 +236,7 @@ class Shard:
         self._hears_calls = hears_calls
         self._witness = Witness(means.tell, means.timeline)
         self._backoff = means.backoff()
-        self._made: NewChannel | None = None
+        self._made: _Made | None = None
         self._new: list[str] = []
         self._reason = ""
         self._is_up = False
@@ -252,7 +277,6 @@ class Shard:
             except Lost as lost:
                 self._go_down(lost.reason)
             except (UpstreamError, OSError) as error:
-                self._made = None
                 _logger.warning("agents can't be followed at the moment: %s", error)
                 self._go_down(Reason.CONNECT_FAILED)
             except Exception:  # noqa: BLE001 - a fault of ours must not end what we hear
@@ -298,14 +322,27 @@ class Shard:
             await line.leave()
             raise
         finally:
-            self._made = line.made if why in _KEPT else None
+            self._made = replace(line.made, tried_until=-inf) if why in _KEPT else None
             self._witness.doubt_all(self._witness.notified_at if why == Trouble.CONTRADICTED else line.alive_at)
             await line.hang_up()
 
     async def _open(self) -> _Line:
         """Connect to the channel that there is, or to a new one, and subscribe to all topics."""
-        made, self._made = self._made or await self._means.api.create_channel(), None
-        line = _Line(made, await self._means.connect(made.connect_uri), self._means)
+        if self._made is None or self._made.ends_at <= self._means.now():
+            channel = await self._means.api.create_channel()
+            self._made = _Made.at(self._means.now(), channel, self._means.timeline)
+        try:
+            line = await self._connect(self._made)
+        except (UpstreamError, OSError) as error:
+            is_gone = isinstance(error, ConnectionRefusedError) or is_final(getattr(error, "status_code", None))
+            if is_gone and self._made.tried_until <= self._means.now():
+                self._made = None
+            raise
+        self._made = None  # it is the line's now
+        return line
+
+    async def _connect(self, made: _Made) -> _Line:
+        line = _Line(made, await self._means.connect(made.channel.connect_uri), self._means)
         try:
             await self._subscribe(line)
         except BaseException:
@@ -336,7 +373,7 @@ class Shard:
         """Subscribe to all, and to nobody else."""
         self._has_surplus, new = False, set(self._new)
         try:
-            rejected = await self._means.api.subscribe(line.made.id, self._topics(self._agent_ids))
+            rejected = await self._means.api.subscribe(line.made.channel.id, self._topics(self._agent_ids))
         except UpstreamError:
             self._has_surplus = True
             raise
@@ -349,7 +386,7 @@ class Shard:
             if self._has_surplus:
                 await self._subscribe(line)
             elif new := set(self._new):
-                self._admit(new, await self._means.api.add(line.made.id, self._topics(self._new)))
+                self._admit(new, await self._means.api.add(line.made.channel.id, self._topics(self._new)))
         await self._means.sleep(_LOOK)
 
     def _topics(self, agent_ids: Iterable[str]) -> list[str]:
