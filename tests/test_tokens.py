@@ -5,7 +5,7 @@ import base64
 import logging
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class LoginHost:
     body: object = None
     text: str | None = None
     life: object = 1000
+    headers: dict[str, str] = field(default_factory=dict[str, str])
     meanwhile: Callable[[], None] | None = None
     seen: list[tuple[str, str | None, str]] = field(default_factory=list[tuple[str, str | None, str]])
 
@@ -44,7 +45,7 @@ class LoginHost:
         if self.text is not None:
             return web.Response(status=self.status, text=self.text, headers={"Location": "/elsewhere"})
         good = {"access_token": f"{TOKEN}{len(self.seen)}", "token_type": "bearer", "expires_in": self.life}
-        return web.json_response(good if self.body is None else self.body, status=self.status)
+        return web.json_response(good if self.body is None else self.body, status=self.status, headers=self.headers)
 
 
 @dataclass
@@ -147,6 +148,70 @@ def test_a_failed_renewal_leaves_the_old_one_while_it_is_good() -> None:
 
     run(host, story)
     assert len(host.seen) == 6
+
+
+def test_a_failure_is_that_of_all_who_wait() -> None:
+    """A login host that answers slowly, or not at all, isn't waited for by one after the other."""
+    host = LoginHost(status=503, body={})
+
+    async def story(tokens: Tokens, _: Clock) -> None:
+        failures = await asyncio.gather(*(tokens.value() for _ in range(20)), return_exceptions=True)
+        assert {503} == {one.status_code for one in failures if isinstance(one, UpstreamError)}
+        assert 20 == len({id(one) for one in failures})
+        host.status, host.body = 200, None
+        assert f"{TOKEN}2" == await tokens.value()
+
+    run(host, story)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "again_after"),
+    [(429, {"Retry-After": "240"}, 240.0), (429, {}, 60.0), (503, {"Retry-After": "30"}, 30.0)],
+)
+def test_a_login_host_that_asks_for_a_rest_has_it(status: int, headers: dict[str, str], again_after: float) -> None:
+    """Meanwhile all are told what it had said."""
+    host = LoginHost(status=status, body={"error": "rate.limited"}, headers=headers)
+
+    async def story(tokens: Tokens, clock: Clock) -> None:
+        for clock.now in (0.0, 1.0, again_after - 0.1):
+            with pytest.raises(UpstreamError, match=r"rate\.limited") as caught:
+                await tokens.value()
+            assert status == caught.value.status_code
+        assert 1 == len(host.seen)
+        host.status, host.body, clock.now = 200, None, again_after
+        assert f"{TOKEN}2" == await tokens.value()
+
+    run(host, story)
+
+
+@pytest.mark.parametrize("is_sold", [True, False])
+def test_tokens_that_are_no_good_are_not_bought_without_end(*, is_sold: bool) -> None:
+    """Five at once, then one in ten seconds, whether it isn't sold or the API refuses each one."""
+    host = LoginHost(status=200 if is_sold else 401, body=None if is_sold else {"error": "invalid_client"})
+
+    async def story(tokens: Tokens, clock: Clock) -> None:
+        for clock.now in (moment / 10 for moment in range(600)):
+            with suppress(UpstreamError):
+                tokens.refused(await tokens.value())
+        with pytest.raises(UpstreamError, match="refused as soon as" if is_sold else "status 401: invalid_client"):
+            await tokens.value()
+
+    run(host, story)
+    assert 10 == len(host.seen)
+
+
+def test_a_good_token_outlasts_a_rest_that_is_asked_for() -> None:
+    """It was due for renewal, and no more."""
+    host = LoginHost()
+
+    async def story(tokens: Tokens, clock: Clock) -> None:
+        await tokens.value()
+        host.status, host.body, host.headers = 429, {}, {"Retry-After": "150"}
+        for clock.now in (800.0, 831.0, 900.0, 949.0):
+            assert f"{TOKEN}1" == await tokens.value()
+        assert 2 == len(host.seen)
+
+    run(host, story)
 
 
 def test_a_refused_token_is_forgotten_once() -> None:

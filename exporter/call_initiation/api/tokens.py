@@ -4,8 +4,10 @@ The token is ours alone: it reads agents and makes notification channels, and a 
 Laws:
 
 * No secret and no token is shown: not by `repr`, not in an exception, not in a log.
-* A token is renewed before it ends, by one request however many wait for it; while the old one is still good, a
-  failed renewal is nobody's concern.
+* A token is renewed before it ends, by one request however many wait for it, and its failure is theirs; while the old
+  one is still good, a failed renewal is nobody's concern.
+* The login host is asked a few times a minute at most, and not before it wants to be: who asks too soon is told why the
+  last request failed.
 * Credentials follow no redirect; `regions` says which hosts they may be sent to.
 """
 
@@ -13,7 +15,7 @@ import asyncio
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from time import monotonic
 from typing import Final, cast
@@ -21,6 +23,7 @@ from typing import Final, cast
 import httpx
 
 from call_initiation import nesting
+from call_initiation.api.pacing import Budget
 from call_initiation.errors import UpstreamError
 from call_initiation.secret import secret
 
@@ -37,6 +40,10 @@ _RENEW_BEFORE: Final = 300.0
 _RENEW_SHARE: Final = 0.2
 _RETRY_AFTER: Final = 30.0
 """Seconds between attempts to renew a token that is still good."""
+
+_PER_MINUTE: Final = 6.0
+_AT_ONCE: Final = 5.0
+"""Tokens that may be bought at once after a rest; good ones live for minutes at least, and bad ones get no better."""
 
 _BUYING: Final = "POST /oauth/token"
 _CODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -118,6 +125,9 @@ class Tokens:
         self._clock = clock
         self._token: Token | None = None
         self._no_attempt_before = clock()
+        self._budget = Budget(_PER_MINUTE, _AT_ONCE)
+        self._failure = UpstreamError(_BUYING, None, "each token was refused as soon as it was bought")
+        self._failures = 0
         self._one_at_a_time = asyncio.Lock()
 
     async def value(self) -> str:
@@ -126,9 +136,10 @@ class Tokens:
         Raises:
             UpstreamError: There is none, and none can be bought; it holds the status and the OAuth error code.
         """
+        failures = self._failures
         async with self._one_at_a_time:
             if self._token is None or self._is_due(self._token):
-                return (await self._renewed()).value
+                return (await self._renewed(failures)).value
             return self._token.value
 
     def refused(self, value: str) -> None:
@@ -140,8 +151,11 @@ class Tokens:
         now = self._clock()
         return not token.good(now) or not (token.fresh(now) or now < self._no_attempt_before)
 
-    async def _renewed(self) -> Token:
+    async def _renewed(self, failures: int) -> Token:
+        """Return a new token, or the old one while it is good; `failures` are those before it was waited for."""
         try:
+            if failures != self._failures or self._budget.delay(self._clock()) > 0:
+                raise replace(self._failure)
             self._token = await self._bought()
         except UpstreamError:
             now = self._clock()
@@ -151,10 +165,20 @@ class Tokens:
         return self._token
 
     async def _bought(self) -> Token:
+        try:
+            return await self._asked()
+        except UpstreamError as failure:
+            self._failure = replace(failure)
+            self._failures += 1
+            raise
+
+    async def _asked(self) -> Token:
         now = self._clock()
+        self._budget.took(now)
         auth = httpx.BasicAuth(self._credentials.client_id, self._credentials.client_secret)
         request = self._client.build_request("POST", self._url, data={"grant_type": "client_credentials"})
         response = await exchange(_BUYING, self._client, request, auth)
+        self._budget.observe(response.headers, response.status_code, self._clock())
         answer = json_object(_BUYING, response)
         value, life = answer.get("access_token"), answer.get("expires_in")
         if not isinstance(value, str) or not is_token(value):
