@@ -272,11 +272,19 @@ def test_a_journal_is_off_unless_asked_for(tmp_path: Path, monkeypatch: pytest.M
         (Address("127.0.0.1", 80), "127.0.0.1:80"),
         (Address("::1", 0), "[::1]:0"),
         (Address("localhost", 65535), "localhost:65535"),
+        (Address("fe80::1%eth0", 80), "[fe80::1%eth0]:80"),
     ],
 )
 def test_addresses(expected: Address, text: str) -> None:
     """A host and a port; IPv6 in brackets, as in URLs."""
     assert expected == address(text)
+
+
+@pytest.mark.parametrize("text", [".a:80", "a..b:80", f"{'a' * 64}:80", "a:65536", "a", ":80", "[x]:80", "a b:80"])
+def test_what_no_address_can_be_is_refused(text: str) -> None:
+    """A name with an empty or a long label, too: only listening would find out, and not in good order."""
+    with pytest.raises(SettingsError, match=r"--listen: found .*, expected an address to listen on"):
+        load(flags={"listen": text})
 
 
 @given(st.one_of(st.text(), st.integers(), st.none(), st.lists(st.text())))

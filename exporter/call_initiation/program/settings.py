@@ -29,7 +29,7 @@ _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
 _SIZE: Final = re.compile(r"(\d{1,6}) ?(MiB|GiB)", re.ASCII)
 _BYTES: Final = {"MiB": 2**20, "GiB": 2**30}
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smh]?)", re.ASCII)
-_ADDRESS: Final = re.compile(r"(?:\[([0-9a-fA-F:.%]+)\]|([^\s:\[\]/]+)):(\d{1,5})", re.ASCII)
+_ADDRESS: Final = re.compile(r"(?:\[([0-9a-fA-F:.]+(?:%[\w.-]+)?)\]|([^\s:\[\]/]+)):(\d{1,5})", re.ASCII)
 _LARGEST_PORT: Final = 65_535
 
 _KUBERNETES: Final = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?$")
@@ -59,7 +59,9 @@ def address(text: object) -> Address:
     found = _ADDRESS.fullmatch(text) if isinstance(text, str) else None
     if found is None or int(found[3]) > _LARGEST_PORT:
         raise ValueError(text)
-    return Address(found[1] or found[2], int(found[3]))
+    host = found[1] or found[2]
+    host.encode("idna")  # as listening does; what no name can be is a UnicodeError, which is a ValueError
+    return Address(host, int(found[3]))
 
 
 def duration(value: object) -> float:
