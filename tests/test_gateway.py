@@ -146,7 +146,7 @@ def test_an_address_that_is_taken_is_named() -> None:
         async def start() -> None:
             await Gateway(Plan(upstream=Origin("127.0.0.1", 9), port=port), exporter).start()
 
-        with pytest.raises(ListenError, match=f"cannot listen on 127.0.0.1:{port}: "):
+        with pytest.raises(ListenError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use; "):
             asyncio.run(start())
 
 

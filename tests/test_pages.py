@@ -233,4 +233,5 @@ def test_an_address_that_is_taken_is_named(aggregate: Aggregate, address: str) -
         Listener(CollectorRegistry(), aggregate.snapshot, Recent(dict), address, port or 0)
     listener.close()
     shown = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-    assert f"cannot listen on {shown}: Address already in use; free the port or choose another one" == str(caught.value)
+    reason = "Address already in use"
+    assert f"cannot listen on {shown}: {reason}; free the port, or choose another address" == str(caught.value)

@@ -230,8 +230,8 @@ def test_a_plain_request_is_told_to_upgrade() -> None:
     async def story(rig: Rig) -> None:
         channel = await rig.channel()
         socket = await rig.connect(channel["connectUri"])
-        status, _ = await rig.ask("GET", f"/notifications/{channel['id']}")
-        assert 426 == status
+        async with rig.session.get(f"/notifications/{channel['id']}") as response:
+            assert (426, "websocket") == (response.status, response.headers["Upgrade"])
         assert [Pong()] == await rig.pinged(socket)
 
     run(story)
@@ -332,7 +332,9 @@ def test_the_door_shows_what_is_on() -> None:
     [
         (b"{", "application/json", (400, "body: found JSONDecodeError, expected a JSON object\n")),
         (b"[" * 100_000, "application/json", (400, "body: found ValueError, expected a JSON object\n")),
-        (b'{"lag": -1}', "application/json", (400, "lag: found -1, expected a number of seconds, 0 or more\n")),
+        (b'{"lag": -1}', "application/json", (400, "lag: found -1, expected a number of seconds, from 0 to a year\n")),
+        (b"\xff", "application/json", (400, "body: found UnicodeDecodeError, expected a JSON object\n")),
+        (b"[]", "application/json; charset=klingon", (400, "body: found [], expected a JSON object\n")),
         (b"{}", "text/plain", (415, "expected application/json\n")),
     ],
 )

@@ -1,6 +1,7 @@
 """The HTTP door: what a client sees over a real socket is what the organisation said, and what its ledger holds."""
 
 import asyncio
+import gzip
 import hashlib
 import json
 import socket
@@ -75,16 +76,23 @@ def test_the_door_adds_nothing_to_an_answer() -> None:
         ("application/json", b'{"phoneNumber"', (400, "bad.request")),
         ("application/json", b"x" * 600_000, (413, "request.entity.too.large")),
         ("text/plain", b"{}", (415, "unsupported.media.type")),
+        ("application/json", gzip.compress(b'{"phoneNumber": "+33199000042"}'), (400, "bad.request")),
     ],
 )
 def test_bad_input_gets_the_documented_error(content_type: str, body: bytes, expected: tuple[int, str]) -> None:
-    """Broken JSON, 600 KB, another content type."""
+    """Broken JSON, 600 KB, another content type; what is compressed, or isn't and says so, is no JSON."""
     organisation = an_organisation()
-    headers = {"Authorization": f"Bearer {user_token(organisation.agent_ids[0])}", "Content-Type": content_type}
+    headers = {
+        "Authorization": f"Bearer {user_token(organisation.agent_ids[0])}",
+        "Content-Type": content_type,
+        "Content-Encoding": "gzip",
+    }
     with ServerThread(Server(organisation, clock=clock)) as running:
         response = httpx.post(running.url + CALLS, headers=headers, content=body)
     assert expected == (response.status_code, response.json()["code"])
-    assert [expected[0]] == [entry.status for entry in organisation.ledger]
+    assert [(expected[0], hashlib.sha256(body[:512_001]).hexdigest())] == [
+        (entry.status, entry.request_digest) for entry in organisation.ledger
+    ]
 
 
 def test_unknown_routes_and_users_are_not_found() -> None:
@@ -127,11 +135,12 @@ def test_the_truth_is_a_page() -> None:
     with ServerThread(Server(organisation, clock=clock)) as running, httpx.Client(base_url=running.url) as client:
         for _ in range(3):
             client.post(CALLS, headers={"Authorization": f"Bearer {token}"}, json={"phoneNumber": NUMBER})
-        page, last, none, wrong = (client.get(f"/ledger{query}") for query in ("", "?last=1", "?last=0", "?last=x"))
+        page, last, none = (client.get(f"/ledger{query}") for query in ("", "?last=1", "?last=0"))
+        wrong = [client.get(f"/ledger?last={last}") for last in ("x", "-1", "9" * 5_000)]
     assert (3, 3) == (page.json()["calls"], len(page.json()["entries"]))
     assert [3] == [entry["number"] for entry in last.json()["entries"]]
     assert [] == none.json()["entries"]
-    assert 400 == wrong.status_code
+    assert [400] * 3 == [response.status_code for response in wrong]
     assert token not in page.text
     assert NUMBER not in page.text
     assert 3 == sum(count["calls"] for count in page.json()["counts"])
@@ -165,10 +174,19 @@ def test_a_port_that_is_taken_is_said_to_be() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with (
-            pytest.raises(ListenError, match=f"cannot listen on 127.0.0.1:{port}: "),
+            pytest.raises(ListenError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use; "),
             ServerThread(Server(an_organisation(), port=port, clock=clock)),
         ):
             pass
+
+
+def test_a_name_that_cannot_be_found_is_told_in_the_systems_words() -> None:
+    """Without asyncio's own before them, whatever Python's version; the address is written as in URLs."""
+    error = ListenError.of("nosuch.invalid", 80, socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
+    assert "Name or service not known" == error.reason
+    assert "[::1]:80" == ListenError.of("::1", 80, OSError("no number")).address
+    said = "error while attempting to bind on address ('::1', 80, 0, 0): [errno 98] address already in use"
+    assert "Address already in use" == ListenError.of("::1", 80, OSError(98, said)).reason
 
 
 def test_an_organisation_of_long_ago_is_refused() -> None:

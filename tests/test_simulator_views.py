@@ -59,7 +59,9 @@ def test_many_users_read_by_id_or_by_page() -> None:
     assert three == last["entities"][0]["id"]
 
 
-@pytest.mark.parametrize("query", ["pageSize=0", "pageSize=501", "pageSize=x", "pageNumber=0"])
+@pytest.mark.parametrize(
+    "query", ["pageSize=0", "pageSize=501", "pageSize=x", "pageNumber=0", f"pageSize={'9' * 5_000}"]
+)
 def test_a_page_that_cannot_be_is_refused(query: str) -> None:
     """Sizes from 1 to 500, numbers from 1."""
     assert (400, "bad.request") == code_of(get(Organisation(behaviour=CALM), f"/api/v2/users?{query}"))

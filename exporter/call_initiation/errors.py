@@ -11,6 +11,7 @@ Exceptions carry data and build their sentence in `__str__`.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 
 class CallInitiationError(Exception):
@@ -37,9 +38,15 @@ class ListenError(CallInitiationError):
     address: str
     reason: str
 
+    @classmethod
+    def of(cls, host: str, port: int, error: OSError) -> Self:
+        """Return it with the system's own words: asyncio puts its own, with the address once more, before them."""
+        words = (error.strerror or str(error)).rpartition(": ")[2].rpartition("] ")[2]
+        return cls(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", words[:1].upper() + words[1:])
+
     def __str__(self) -> str:
         """Name the address and what to do about it."""
-        return f"cannot listen on {self.address}: {self.reason}; free the port or choose another one"
+        return f"cannot listen on {self.address}: {self.reason}; free the port, or choose another address"
 
 
 @dataclass(eq=False)

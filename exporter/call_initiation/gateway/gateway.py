@@ -127,7 +127,7 @@ class Gateway:
                 ssl_handshake_timeout=plan.patience.head if plan.tls else None,
             )
         except OSError as error:
-            raise ListenError(f"{shown}:{plan.port}", error.strerror or str(error)) from error
+            raise ListenError.of(plan.host, plan.port, error) from error
         self.url = f"http{'s' if plan.tls else ''}://{shown}:{self._server.sockets[0].getsockname()[1]}"
         self._sweeping = loop.create_task(self._sweep())
         self.is_ready = True

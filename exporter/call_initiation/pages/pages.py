@@ -93,7 +93,7 @@ class Listener:
         try:
             self._server = _Server((address, port), guard, patience)
         except OSError as error:
-            raise ListenError(f"{host}:{port}", error.strerror or str(error)) from error
+            raise ListenError.of(address, port, error) from error
         self._server.set_app(_guarded(application(registry, snapshot, recent, lambda: self.is_ready), guard))
         self.url = f"http{'s' if guard().tls else ''}://{host}:{self._server.server_port}"
         Thread(target=self._server.serve_forever, args=(_LOOK,), name="call-initiation-listener", daemon=True).start()

@@ -4,7 +4,6 @@
 never disturbed: their own faults are in `faults` and `Behaviour`. All chance comes from the organisation's seed.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from enum import Enum, StrEnum
@@ -18,8 +17,8 @@ class Kind(Enum):
     """What a disturbance's value may be; the value says so in words."""
 
     SHARE = "a number from 0 to 1"
-    SECONDS = "a number of seconds, 0 or more"
-    OFFSET = "a number of seconds"
+    SECONDS = "a number of seconds, from 0 to a year"
+    OFFSET = "a number of seconds, a year at most"
     SWITCH = "true or false"
     USERS = "a list of user ids"
     MEMBERS = "an object of lists of user ids, by the id of a queue or group"
@@ -34,11 +33,14 @@ class Kind(Enum):
             case Kind.MEMBERS:
                 return isinstance(value, dict) and all(map(_is_ids, cast("dict[str, object]", value).values()))
             case _:
-                return _is_number(value) and _LEAST.get(self, -math.inf) <= value <= _MOST.get(self, math.inf)
+                return _is_number(value) and _LEAST[self] <= value <= _MOST[self]
 
 
-_LEAST: Final = {Kind.SHARE: 0.0, Kind.SECONDS: 0.0}
-_MOST: Final = {Kind.SHARE: 1.0}
+_YEAR: Final = 31_536_000.0
+"""Seconds; a clock that is further ahead could show times that no calendar has."""
+
+_LEAST: Final = {Kind.SHARE: 0.0, Kind.SECONDS: 0.0, Kind.OFFSET: -_YEAR}
+_MOST: Final = {Kind.SHARE: 1.0, Kind.SECONDS: _YEAR, Kind.OFFSET: _YEAR}
 
 
 class Strike(StrEnum):
@@ -173,4 +175,4 @@ def _is_ids(value: object) -> bool:
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool)

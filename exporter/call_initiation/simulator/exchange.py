@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+_MOST_DIGITS = 9
+"""Of a number in a query; Python itself reads 4,300 at most."""
+
 MAX_REQUEST_BYTES = 512_000
 """How long a request's body may be (swagger of 2017, code `request.entity.too.large`)."""
 
@@ -71,6 +74,11 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+def whole(text: str) -> int | None:
+    """Return a whole number of a query, 0 or more; None for what is none, or longer than any that means something."""
+    return int(text) if text.isdecimal() and text.isascii() and len(text) <= _MOST_DIGITS else None
 
 
 def stream(seed: int, *name: object) -> random.Random:

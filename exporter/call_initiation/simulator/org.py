@@ -34,6 +34,7 @@ from call_initiation.simulator.exchange import (
     made_up_id,
     stream,
     user_token,
+    whole,
 )
 from call_initiation.simulator.faults import BAD_REQUEST, FAULTS, JSON, NOT_A_USER, THROTTLED, Finding, encode, refuse
 from call_initiation.simulator.ledger import Ledger, LedgerEntry, digest
@@ -387,8 +388,7 @@ def _listed(query: Mapping[str, list[str]], name: str) -> list[str]:
 
 
 def _number(query: Mapping[str, list[str]], name: str, default: int) -> int:
-    text = query.get(name, [str(default)])[0]
-    return int(text) if text.isdecimal() and text.isascii() else 0
+    return whole(query.get(name, [str(default)])[0]) or 0
 
 
 def _window(query: Mapping[str, list[str]], size: int, largest: int) -> tuple[int, int] | None:

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from call_initiation.errors import CallInitiationError, ListenError
 from call_initiation.simulator.disturbances import FIELDS, STRIKES
-from call_initiation.simulator.exchange import MAX_REQUEST_BYTES, Answer, Request, stream, user_token
+from call_initiation.simulator.exchange import MAX_REQUEST_BYTES, Answer, Request, stream, user_token, whole
 from call_initiation.simulator.ledger import LedgerEntry
 from call_initiation.simulator.oauth import CLIENT_ID, CLIENT_SECRET
 from call_initiation.simulator.org import Organisation
@@ -103,15 +103,19 @@ class Server:
         if gap > _LONGEST_GAP:
             message = f"the organisation began {gap:.0f} s ago: make it with started= the clock's time"
             raise ValueError(message)
-        self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+        self._runner = web.AppRunner(
+            self._application(),
+            access_log=None,
+            shutdown_timeout=_SHUTDOWN_SECONDS,
+            auto_decompress=False,  # a body is what was sent: what is compressed is no JSON
+        )
         await self._runner.setup()
         host, port = self._address
         try:
             await web.TCPSite(self._runner, host, port).start()
         except OSError as problem:
             await self._runner.cleanup()
-            address = f"{host}:{port}"
-            raise ListenError(address, problem.strerror or str(problem)) from problem
+            raise ListenError.of(host, port, problem) from problem
         self.url = f"http://{_bracketed(host)}:{self._runner.addresses[0][1]}"
         self._ticking = asyncio.create_task(self._sockets.run())
         return self
@@ -159,8 +163,8 @@ class Server:
         return web.Response(text=text)
 
     async def _ledger(self, request: web.Request) -> web.Response:
-        last = request.query.get("last", str(_LEDGER_PAGE))
-        if not (last.isascii() and last.isdecimal()):
+        last = whole(request.query.get("last", str(_LEDGER_PAGE)))
+        if last is None:
             return web.Response(status=HTTPStatus.BAD_REQUEST, text="last: expected a number of entries\n")
         counts = self.organisation.counts
         page = {
@@ -169,7 +173,7 @@ class Server:
                 {"status": status, "error_code": code, "agent_state": label, "calls": calls}
                 for (status, code, label), calls in sorted(counts.items())
             ],
-            "entries": [_shown(entry) for entry in self.organisation.ledger[-int(last) :][: int(last)]],
+            "entries": [_shown(entry) for entry in self.organisation.ledger[-last:][:last]],
         }
         return web.json_response(page)
 

@@ -103,7 +103,7 @@ class Sockets:
         if self._organisation.disturbances.down:
             return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
         if not socket.can_prepare(request):
-            return web.Response(status=HTTPStatus.UPGRADE_REQUIRED)
+            return web.Response(status=HTTPStatus.UPGRADE_REQUIRED, headers={"Upgrade": "websocket"})
         line = self._organisation.channels.connect(request.match_info["channel"], self.advance())
         if line is None:
             return web.Response(status=HTTPStatus.NOT_FOUND)
@@ -160,7 +160,7 @@ class Sockets:
         if request.content_type != "application/json":
             return web.Response(status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text="expected application/json\n")
         try:
-            disturbances, strike = ordered(self._organisation.disturbances, _parsed(await request.text()))
+            disturbances, strike = ordered(self._organisation.disturbances, _parsed(await request.read()))
         except DisturbanceError as problem:
             return web.Response(status=HTTPStatus.BAD_REQUEST, text=f"{problem}\n")
         now = self.advance()
@@ -174,9 +174,9 @@ class Sockets:
         return web.json_response(asdict(self._organisation.disturbances))
 
 
-def _parsed(text: str) -> Any:
+def _parsed(body: bytes) -> Any:
     try:
-        return nesting.loads(text)
+        return nesting.loads(body)
     except ValueError as problem:
         raise DisturbanceError("body", type(problem).__name__, "a JSON object") from problem
 
