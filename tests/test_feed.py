@@ -300,14 +300,23 @@ def test_without_aiohttp_it_is_said_what_to_install(dialer: Dialer, monkeypatch:
 
 
 def test_an_agent_is_seen_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until so many are known that it begins anew."""
+    """Until so many are known that it begins anew; who was dropped is no longer known, and is seen again."""
     monkeypatch.setattr("call_initiation.feed.feed._KNOWN", 2)
     door = Door()
-    for agent in ("a", "a", "b", "c", "a"):
+    for agent in ("a", "a", "b", "c", "a", "a"):
         door.seen(agent)
-
-    assert ([], ["a", "b", "c", "a"]) == asyncio.run(door.knocked())
+    assert ([], ["c", "a"]) == asyncio.run(door.knocked())
+    door.seen("b")
+    assert ([], ["b"]) == asyncio.run(door.knocked())
     door.seen("d")  # nobody listens any more
+
+
+def test_all_who_are_seen_while_nobody_listens_are_told_of_in_the_end() -> None:
+    """However many they are: whoever is known isn't told of again."""
+    door, agents = Door(), [f"agent-{number}" for number in range(5_000)]
+    for agent in agents:
+        door.seen(agent)
+    assert ([], agents) == asyncio.run(door.knocked())
 
 
 # -- sockets ------------------------------------------------------------------------------------------------------

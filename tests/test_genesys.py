@@ -119,7 +119,11 @@ def test_any_other_refusal_of_a_user_is_raised() -> None:
 def test_many_users_are_read_fifty_at_a_time() -> None:
     """Each once, and with a page as large as the question."""
     region = Region(
-        [Answer({"entities": [{"id": "first"}, None]}), Answer({"entities": [{"id": "second"}]}), Answer({})]
+        [
+            Answer({"entities": [{"id": "first"}, None]}),
+            Answer({"entities": [{"id": "second"}]}),
+            Answer({"entities": []}),
+        ]
     )
     ids = [f"u{number}" for number in range(101)]
     assert [{"id": "first"}, {}, {"id": "second"}] == run(region, lambda api: collected(api, [*ids, "u0"]))
@@ -203,6 +207,14 @@ def test_a_listing_ends_even_if_the_server_never_says_so(monkeypatch: pytest.Mon
     region = Region([Answer({"entities": [{"id": "u1"}], "nextUri": "/next"})])
     assert ["u1"] == run(region, lambda api: api.group_members("g1"))
     assert len(region.seen) == 3
+
+
+@pytest.mark.parametrize("body", [None, {}, {"status": "ok"}, {"entities": None}, {"entities": {}}])
+def test_an_answer_without_a_list_doesnt_say_that_nobody_is_on_it(body: object) -> None:
+    """Else a queue would lose all its members, and each agent who was asked for would be gone."""
+    for ask in (lambda api: api.queue_members("q1"), lambda api: collected(api, ["u1"])):
+        with pytest.raises(UpstreamError, match=r"failed with status 200: unreadable answer"):
+            run(Region([Answer(body)]), ask)
 
 
 def test_a_channel_is_made() -> None:

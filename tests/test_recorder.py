@@ -5,7 +5,8 @@ Where the time matters, the test itself is the recorder's thread: it says what t
 
 import logging
 from collections.abc import Callable, Iterable
-from itertools import chain, repeat
+from itertools import chain, count, repeat
+from math import inf
 from threading import current_thread
 from time import perf_counter
 
@@ -58,6 +59,18 @@ def test_a_gap_between_two_turns_is_an_outage(monkeypatch: pytest.MonkeyPatch) -
     bench.submit(ended=0.0)
     assert bench.recorder.flush(SOON)
     assert 3600.0 == bench.recorder._woken
+    bench.recorder.close(SOON)
+
+
+def test_time_that_goes_by_in_many_turns_is_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what waits would be put off with each turn, and recorded by nothing but a flush."""
+    bench = Bench()
+    clock = count(0.0, 0.05)
+    monkeypatch.setattr("call_initiation.recording.recorder.perf_counter", lambda: next(clock))
+    bench.submit(ended=0.0)
+    while next(clock) < 5.0:
+        assert bench.recorder.flush(SOON)
+    assert -inf == bench.recorder._woken
     bench.recorder.close(SOON)
 
 

@@ -120,7 +120,7 @@ class GenesysApi:
         while ids := list(islice(left, _USERS_AT_ONCE)):
             # Without a page size the API gives 25, and would leave out the other half without a word.
             params = {"id": ids, "expand": _EXPAND, "pageSize": str(_USERS_AT_ONCE)}
-            for user in _entities(await self._call("GET", "/api/v2/users", params)):
+            for user in _entities(await self._list("/api/v2/users", params)):
                 yield user
 
     async def queue_members(self, queue_id: str) -> list[str]:
@@ -160,12 +160,19 @@ class GenesysApi:
     async def _members(self, path: str) -> list[str]:
         members: dict[str, None] = {}
         for number in islice(count(1), _PAGES):
-            page = await self._call("GET", path, {"pageSize": str(_PAGE), "pageNumber": str(number)})
+            page = await self._list(path, {"pageSize": str(_PAGE), "pageNumber": str(number)})
             entities = _entities(page)
             members.update(dict.fromkeys(filter(None, map(_user_id, entities))))
             if not page.get("nextUri") and len(entities) < _PAGE:
                 break
         return list(members)
+
+    async def _list(self, path: str, params: Mapping[str, str | Sequence[str]]) -> JsonObject:
+        """Return a page of a list; an answer without one says nothing, and not that nobody is on it."""
+        page = await self._call("GET", path, params)
+        if not isinstance(page.get("entities"), list):
+            raise UpstreamError(operation=f"GET {path}", status_code=HTTPStatus.OK, reason="unreadable answer")
+        return page
 
     async def _call(
         self,

@@ -267,7 +267,7 @@ class Door:
 
     def __init__(self) -> None:
         self._tokens: deque[tuple[str, Callable[[str], None]]] = deque(maxlen=_WAITING)
-        self._seen: deque[str] = deque(maxlen=_WAITING)
+        self._seen: deque[str] = deque(maxlen=_KNOWN)  # whoever is known is in it, or was taken out
         self._known: set[str] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._knock = asyncio.Event()
