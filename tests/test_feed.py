@@ -287,6 +287,17 @@ def test_settings_that_cannot_be_used_are_said_at_once(dialer: Dialer, monkeypat
     dialer.exporter.follow_agents(region=dialer.url, as_seen=True, **CREDENTIALS)
     with pytest.raises(SettingsError, match="found a second call"):
         dialer.exporter.follow_agents(region=dialer.url, as_seen=True, **CREDENTIALS)
+    dialer.exporter.close()
+    with pytest.raises(SettingsError, match="found a closed exporter"):
+        dialer.exporter.follow_agents(region=dialer.url, as_seen=True, **CREDENTIALS)
+
+
+@pytest.mark.parametrize("name", ["agent_ids", "queue_ids", "group_ids"])
+def test_one_id_is_not_taken_by_the_letter(dialer: Dialer, name: str) -> None:
+    """A text is a sequence of texts, too."""
+    ids: Any = {name: "a1b2"}
+    with pytest.raises(SettingsError, match=f"{name}: found one text, expected a list of ids"):
+        dialer.exporter.follow_agents(region=dialer.url, **ids, **CREDENTIALS)
 
 
 def test_without_aiohttp_it_is_said_what_to_install(dialer: Dialer, monkeypatch: pytest.MonkeyPatch) -> None:

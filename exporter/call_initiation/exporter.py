@@ -8,7 +8,7 @@ import atexit
 import logging
 import os
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -244,15 +244,17 @@ class Exporter:
 
         Raises:
             SettingsError: An argument can't be used, credentials are missing, aiohttp (or, for a store, redis) isn't
-                installed, or agents are followed already.
+                installed, agents are followed already, or the exporter is closed.
         """
         from call_initiation.api import sockets  # noqa: PLC0415 - httpx and asyncio, which not every dialer has
         from call_initiation.feed import feed, follow  # noqa: PLC0415 - httpx and asyncio, which not every dialer has
 
+        if self._is_closed:
+            raise SettingsError("follow_agents", "a closed exporter", "one that is open")
         if self._feed is not None:
             raise SettingsError("follow_agents", "a second call", "one call that names all agents")
         sockets.require_aiohttp()
-        following = follow.Following(tuple(agent_ids), tuple(queue_ids), tuple(group_ids), as_seen)
+        following = follow.Following(_listed(agent_ids), _listed(queue_ids), _listed(group_ids), as_seen)
         access = feed.Access.find(region, client_id, client_secret)
         port = feed.Port(self.now, self._tell, self._recorder.fault)
         hashes = self._hashes if resolve_token_users else None
@@ -436,6 +438,10 @@ class Exporter:
         if self._listener is not None:
             self._listener.abandon()
             self._listener = None
+
+
+def _listed(ids: Iterable[str]) -> Sequence[str]:
+    return ids if isinstance(ids, str) else tuple(ids)
 
 
 def _sharing(url: str) -> "Run":

@@ -8,7 +8,7 @@ A call's agent is known by an id, or by the token that the call was sent with. L
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -37,14 +37,16 @@ class Following:
         SettingsError: It is nobody, or an id isn't one.
     """
 
-    agent_ids: tuple[str, ...] = ()
-    queue_ids: tuple[str, ...] = ()
-    group_ids: tuple[str, ...] = ()
+    agent_ids: Sequence[str] = ()
+    queue_ids: Sequence[str] = ()
+    group_ids: Sequence[str] = ()
     as_seen: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what can't be followed."""
         given = {name: getattr(self, name) for name in ("agent_ids", "queue_ids", "group_ids")}
+        for name in (name for name, ids in given.items() if isinstance(ids, str)):  # it would be taken by the letter
+            raise SettingsError(name, "one text", "a list of ids, of one too")
         if not self.as_seen and not any(given.values()):
             raise SettingsError("follow_agents", "nobody", "agent_ids, queue_ids, group_ids or as_seen=True")
         for name, ids in given.items():
