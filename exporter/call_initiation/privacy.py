@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from html.entities import html5
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import unquote
 
 OTHER: Final = "other"
@@ -202,27 +202,6 @@ def _parts(number: str, width: int) -> Iterator[str]:
             yield part
 
 
-class _Known(NamedTuple):
-    """Secrets as they are looked for: on lines of one text; how many characters show one; whether a UUID could."""
-
-    text: str
-    width: int
-    shares_with_uuids: bool
-
-
-@lru_cache(maxsize=256)  # a token is sent with every call until it expires
-def _known(secrets: tuple[str, ...]) -> _Known:
-    words = " ".join(map(_reading, secrets)).split()
-    known = [word for word in words if len(word) >= _SHORTEST_SECRET and word.lower() not in _SCHEMES]
-    text, width = "\n".join(known), min(_SECRET_PART, *map(len, known)) if known else _SECRET_PART
-    return _Known(text, width, b"0" * width in text.encode("ascii", "replace").translate(_AS_IN_UUIDS))
-
-
-@lru_cache(maxsize=1024)  # the same refusals, with the same tokens
-def _shares_piece(pieces: Pieces, secrets: str) -> bool:
-    return any(map(secrets.__contains__, pieces))
-
-
 class Mask:
     """What must not leave with the texts of one call: the secrets and numbers of its request, and all that looks alike.
 
@@ -234,7 +213,12 @@ class Mask:
     __slots__ = ("_numbers", "_pieces", "_secrets", "_shares_with_uuids", "_width")
 
     def __init__(self, secrets: Iterable[str] = (), numbers: Iterable[str] = ()) -> None:
-        self._secrets, self._width, self._shares_with_uuids = _known(tuple(secrets))
+        words = " ".join(map(_reading, secrets)).split()
+        known = [word for word in words if len(word) >= _SHORTEST_SECRET and word.lower() not in _SCHEMES]
+        self._secrets = "\n".join(known)
+        self._width = min(_SECRET_PART, *map(len, known)) if known else _SECRET_PART
+        shape = self._secrets.encode("ascii", "replace").translate(_AS_IN_UUIDS)
+        self._shares_with_uuids = b"0" * self._width in shape
         self._numbers = [number for number in map(digits, numbers) if len(number) >= _SHORTEST_NUMBER]
         self._pieces = [piece for number in self._numbers for piece in _pieces(number, _NUMBER_LENGTH)]
 
@@ -270,7 +254,7 @@ class Mask:
 
     def may_change(self, pieces: Pieces) -> bool:
         """Whether this mask may make more of the text of these `pieces` than one that knows no secret and no number."""
-        return self._width < _SECRET_PART or _shares_piece(pieces, self._secrets)
+        return self._width < _SECRET_PART or any(map(self._secrets.__contains__, pieces))
 
     def _masked(self, text: str) -> str:
         has_digit, width = _DIGIT.search(text), self._width

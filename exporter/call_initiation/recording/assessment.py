@@ -8,10 +8,9 @@ monotonic clock. A step of the wall clock therefore can't put a state on the wro
 """
 
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Final
 
 from call_initiation.agents.agents import Agents, label
@@ -219,22 +218,17 @@ def _payload(observation: Observation) -> Payload:
 
 
 def _mask(observation: Observation, payload: Payload) -> Mask:
-    values = [value for name, value in observation.headers.raw if name.lower() in _SECRET_HEADERS]
-    return Mask(_secrets(*values), payload.numbers)
+    values = [value.decode("latin-1") for name, value in observation.headers.raw if name.lower() in _SECRET_HEADERS]
+    return Mask([secret for value in values for secret in _secrets(value)], payload.numbers)
 
 
-@lru_cache(maxsize=256)  # a token is sent with every call until it expires
-def _secrets(*values: bytes) -> tuple[str, ...]:
-    """Return what headers carry and, of Basic credentials (RFC 7617), the password: an answer may quote either."""
-    found: list[str] = []
-    for value in values:
-        text = value.decode("latin-1")
-        found.append(text)
-        scheme, _, credentials = text.partition(" ")
-        if scheme.lower() == "basic":
-            with suppress(ValueError):  # no base64: nothing is hidden in it
-                found.append(b64decode(credentials).decode(errors="replace").partition(":")[2])
-    return tuple(found)
+def _secrets(value: str) -> Iterator[str]:
+    """Yield what a header carries and, of Basic credentials (RFC 7617), the password: an answer may quote either."""
+    yield value
+    scheme, _, credentials = value.partition(" ")
+    if scheme.lower() == "basic":
+        with suppress(ValueError):  # no base64: nothing is hidden in it
+            yield b64decode(credentials).decode(errors="replace").partition(":")[2]
 
 
 def _age(state: AgentState, sent: float) -> float | None:
