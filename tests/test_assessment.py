@@ -249,6 +249,22 @@ def test_a_secret_of_the_request_does_not_come_back_in_the_answers_words(header:
     assert attempt.refusal.message == "The token [secret] has expired; call +[number] instead."
 
 
+def test_each_call_is_masked_by_its_own_secret() -> None:
+    """Those of the calls before it, and of those since, are no secrets of its."""
+    watch = Watch()
+    secrets = ["correct-horse", "battery-staple", "correct-horse"]
+    for at, secret in enumerate(secrets):
+        if at == len(secrets) - 1:
+            watch.assessor.forget()
+        body = json.dumps({"message": f"Not {secret}."}).encode()
+        sent = {"Authorization": f"Bearer {secret}"}
+        answers = {"content": body}
+        observation = watch.call(lambda _, answers=answers: httpx.Response(401, **answers), headers=sent)
+        attempt = watch.assessor.assess(observation)
+        assert attempt.refusal is not None
+        assert attempt.refusal.message == "Not [secret]"
+
+
 @pytest.mark.parametrize("credentials", ["ZGlhbGVyOmNvcnJlY3QtaG9yc2U=", "x", "%%%"])
 def test_a_password_does_not_come_back_either(credentials: str) -> None:
     """Basic credentials hide it from nobody; what isn't base64 hides nothing."""

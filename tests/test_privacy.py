@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from call_initiation.privacy import KeyedHash, LabelCap, Mask, digits, pieces
+from call_initiation.privacy import KeyedHash, LabelCap, Mask, Secrets, digits, pieces
 
 NUMBER = "33199000123"
 TOKEN = "q7Zr1xN0cLw9VbT4-kYeD_2sUjHg8mPf5aQ6oRi3"
@@ -441,6 +441,7 @@ def test_a_mask_that_knows_a_piece_says_so() -> None:
     """Or a secret that is shorter than two pieces; and a text with digits, escaped ones too, has no pieces."""
     found = pieces("token made-up-words refused") or ()
     assert not Mask(secrets=["quite-another-one"]).may_change(found)
-    assert Mask(secrets=["Bearer made-up-words"]).may_change(found)
+    known = Secrets.read(["Bearer made-up-words"])
+    assert [True] * 2 == [Mask(known).may_change(found) for _ in range(2)]
     assert Mask(secrets=["short"]).may_change(found)
     assert [None, None] == [pieces("code 7"), pieces("code \\u0037")]

@@ -368,6 +368,7 @@ class Exporter:
         return self._assessor.assess(observation)
 
     def _tidy(self) -> None:
+        self._assessor.forget()
         if self._journal is not None:
             self._journal.turn()
         self._pipelines.start()  # what could have no thread before

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from html.entities import html5
-from typing import Final
+from typing import Final, NamedTuple, Self
 from urllib.parse import unquote
 
 OTHER: Final = "other"
@@ -202,23 +202,43 @@ def _parts(number: str, width: int) -> Iterator[str]:
             yield part
 
 
+class Secrets(NamedTuple):
+    """Secrets as they are looked for: on lines of one text.
+
+    Attributes:
+        text: The secrets.
+        width: How many characters in a row show one.
+        share_with_uuids: Whether a UUID could.
+        shared: Which pieces they have, of those that were asked for.
+    """
+
+    text: str
+    width: int
+    share_with_uuids: bool
+    shared: dict[Pieces, bool]
+
+    @classmethod
+    def read(cls, words: Iterable[str]) -> Self:
+        """Read secrets as they were sent, with or without their scheme; ones below four characters are ignored."""
+        bare = " ".join(map(_reading, words)).split()
+        known = [word for word in bare if len(word) >= _SHORTEST_SECRET and word.lower() not in _SCHEMES]
+        text, width = "\n".join(known), min(_SECRET_PART, *map(len, known)) if known else _SECRET_PART
+        return cls(text, width, b"0" * width in text.encode("ascii", "replace").translate(_AS_IN_UUIDS), {})
+
+
 class Mask:
     """What must not leave with the texts of one call: the secrets and numbers of its request, and all that looks alike.
 
     Args:
-        secrets: Secrets as they were sent, with or without their scheme; shorter ones than four characters are ignored.
+        secrets: Secrets, read already, for a token is sent with many calls, or as `Secrets.read` takes them.
         numbers: Phone numbers in any spelling; shorter ones than three digits are ignored.
     """
 
-    __slots__ = ("_numbers", "_pieces", "_secrets", "_shares_with_uuids", "_width")
+    __slots__ = ("_numbers", "_pieces", "_secrets", "_shared", "_shares_with_uuids", "_width")
 
-    def __init__(self, secrets: Iterable[str] = (), numbers: Iterable[str] = ()) -> None:
-        words = " ".join(map(_reading, secrets)).split()
-        known = [word for word in words if len(word) >= _SHORTEST_SECRET and word.lower() not in _SCHEMES]
-        self._secrets = "\n".join(known)
-        self._width = min(_SECRET_PART, *map(len, known)) if known else _SECRET_PART
-        shape = self._secrets.encode("ascii", "replace").translate(_AS_IN_UUIDS)
-        self._shares_with_uuids = b"0" * self._width in shape
+    def __init__(self, secrets: Secrets | Iterable[str] = (), numbers: Iterable[str] = ()) -> None:
+        known = secrets if isinstance(secrets, Secrets) else Secrets.read(secrets)
+        self._secrets, self._width, self._shares_with_uuids, self._shared = known
         self._numbers = [number for number in map(digits, numbers) if len(number) >= _SHORTEST_NUMBER]
         self._pieces = [piece for number in self._numbers for piece in _pieces(number, _NUMBER_LENGTH)]
 
@@ -254,7 +274,9 @@ class Mask:
 
     def may_change(self, pieces: Pieces) -> bool:
         """Whether this mask may make more of the text of these `pieces` than one that knows no secret and no number."""
-        return self._width < _SECRET_PART or any(map(self._secrets.__contains__, pieces))
+        if pieces not in self._shared:
+            self._shared[pieces] = any(map(self._secrets.__contains__, pieces))
+        return self._width < _SECRET_PART or self._shared[pieces]
 
     def _masked(self, text: str) -> str:
         has_digit, width = _DIGIT.search(text), self._width

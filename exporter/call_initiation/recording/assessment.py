@@ -10,7 +10,7 @@ monotonic clock. A step of the wall clock therefore can't put a state on the wro
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from call_initiation.agents.agents import Agents, label
@@ -29,9 +29,10 @@ from call_initiation.events import (
     PayloadShape,
     Refusal,
 )
-from call_initiation.privacy import KeyedHash, Mask
+from call_initiation.privacy import KeyedHash, Mask, Secrets
 
 _NO_MASK: Final = Mask()
+_NO_SECRETS: Final = Secrets.read(())
 _UNPARSED: Final = Refusal()
 _NO_PAYLOAD: Final = Payload(PayloadShape.UNREADABLE)
 _SECRET_HEADERS: Final = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
@@ -75,6 +76,11 @@ class Assessor:
     fault: Callable[[str], None]
     duplicates: Duplicates
     token_user: Callable[[Observation], str | None] = lambda _: None
+    _latest: tuple[list[bytes], Secrets] = field(default=([], _NO_SECRETS), init=False)
+
+    def forget(self) -> None:
+        """Keep no secret any longer than the calls are assessed that were sent with it."""
+        self._latest = [], _NO_SECRETS
 
     def assess(self, observation: Observation) -> Attempt:
         """Say what the call was."""
@@ -97,7 +103,10 @@ class Assessor:
 
     def _mask(self, observation: Observation, payload: Payload) -> Mask:
         try:
-            return _mask(observation, payload)
+            values = _secret_headers(observation)
+            if values != self._latest[0]:
+                self._latest = values, _secrets(values)
+            return Mask(self._latest[1], payload.numbers)
         except Exception:  # noqa: BLE001 - as above
             self.fault("mask")
             return _NO_MASK
@@ -138,7 +147,7 @@ class Assessor:
 def glance(observation: Observation) -> Attempt:
     """Say what is known of a call that still runs, on whichever thread: no history is asked."""
     payload = _payload(observation)
-    mask = _mask(observation, payload)
+    mask = Mask(_secrets(_secret_headers(observation)), payload.numbers)
     agent = _agent(_who(observation, payload), mask, observation.started_at / 1e9, _no_history)
     outcome = _outcome(observation)
     return _attempt(observation, outcome, payload, agent, _refusal(observation, mask, outcome), is_repeated=False)
@@ -217,12 +226,15 @@ def _payload(observation: Observation) -> Payload:
     return endpoints.payload(observation.content())
 
 
-def _mask(observation: Observation, payload: Payload) -> Mask:
-    values = [value.decode("latin-1") for name, value in observation.headers.raw if name.lower() in _SECRET_HEADERS]
-    return Mask([secret for value in values for secret in _secrets(value)], payload.numbers)
+def _secret_headers(observation: Observation) -> list[bytes]:
+    return [value for name, value in observation.headers.raw if name.lower() in _SECRET_HEADERS]
 
 
-def _secrets(value: str) -> Iterator[str]:
+def _secrets(values: list[bytes]) -> Secrets:
+    return Secrets.read(word for value in values for word in _words(value.decode("latin-1")))
+
+
+def _words(value: str) -> Iterator[str]:
     """Yield what a header carries and, of Basic credentials (RFC 7617), the password: an answer may quote either."""
     yield value
     scheme, _, credentials = value.partition(" ")
