@@ -37,7 +37,7 @@ STAGES = {
     "call_initiation.recording.recorder.Recorder.submit": ("submit", 0),
     "call_initiation.recording.assessment._attempt": ("assess", 0),
     "call_initiation.calls.endpoints.payload": ("payload", 1),
-    "call_initiation.recording.assessment._mask": ("mask", 1),
+    "call_initiation.recording.assessment._secret_headers": ("mask", 1),
     "call_initiation.calls.endpoints.told": ("join", 1),
     "call_initiation.calls.endpoints.agent": ("join", 1),
     "call_initiation.agents.agents.Agents.as_of": ("join", 1),
