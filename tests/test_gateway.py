@@ -203,6 +203,16 @@ def test_a_refusal_is_told_over_tls_as_well() -> None:
         assert {"too_large": 1} == gateway.refused()
 
 
+def test_a_dialer_that_leaves_when_its_request_has_come_to_its_end_gives_up_nothing() -> None:
+    """Though its connection didn't know that yet; and the next dialer is served."""
+    with Server(always(ACCEPTED)) as api, running(api) as gateway, Client(gateway.port) as dialer:
+        gateway.until(lambda: bool(gateway.gateway._fronts))
+        (front,) = gateway.gateway._fronts
+        gateway.gateway.left(front)
+        dialer.send(post(CALLS, BODY))
+        assert 202 == dialer.answer().status
+
+
 def test_a_dialer_that_shakes_no_hands_is_cut() -> None:
     """Over TLS it has the time of a head."""
     theirs, _ = certified()
