@@ -441,7 +441,6 @@ def test_a_mask_that_knows_a_piece_says_so() -> None:
     """Or a secret that is shorter than two pieces; and a text with digits, escaped ones too, has no pieces."""
     found = pieces("token made-up-words refused") or ()
     assert not Mask(secrets=["quite-another-one"]).may_change(found)
-    known = Secrets.read(["Bearer made-up-words"])
-    assert [True] * 2 == [Mask(known).may_change(found) for _ in range(2)]
+    assert Mask(Secrets.read(["Bearer made-up-words"])).may_change(found)
     assert Mask(secrets=["short"]).may_change(found)
     assert [None, None] == [pieces("code 7"), pieces("code \\u0037")]

@@ -209,13 +209,11 @@ class Secrets(NamedTuple):
         text: The secrets.
         width: How many characters in a row show one.
         share_with_uuids: Whether a UUID could.
-        shared: Which pieces they have, of those that were asked for.
     """
 
     text: str
     width: int
     share_with_uuids: bool
-    shared: dict[Pieces, bool]
 
     @classmethod
     def read(cls, words: Iterable[str]) -> Self:
@@ -223,7 +221,7 @@ class Secrets(NamedTuple):
         bare = " ".join(map(_reading, words)).split()
         known = [word for word in bare if len(word) >= _SHORTEST_SECRET and word.lower() not in _SCHEMES]
         text, width = "\n".join(known), min(_SECRET_PART, *map(len, known)) if known else _SECRET_PART
-        return cls(text, width, b"0" * width in text.encode("ascii", "replace").translate(_AS_IN_UUIDS), {})
+        return cls(text, width, b"0" * width in text.encode("ascii", "replace").translate(_AS_IN_UUIDS))
 
 
 class Mask:
@@ -234,11 +232,11 @@ class Mask:
         numbers: Phone numbers in any spelling; shorter ones than three digits are ignored.
     """
 
-    __slots__ = ("_numbers", "_pieces", "_secrets", "_shared", "_shares_with_uuids", "_width")
+    __slots__ = ("_numbers", "_pieces", "_secrets", "_shares_with_uuids", "_width")
 
     def __init__(self, secrets: Secrets | Iterable[str] = (), numbers: Iterable[str] = ()) -> None:
         known = secrets if isinstance(secrets, Secrets) else Secrets.read(secrets)
-        self._secrets, self._width, self._shares_with_uuids, self._shared = known
+        self._secrets, self._width, self._shares_with_uuids = known
         self._numbers = [number for number in map(digits, numbers) if len(number) >= _SHORTEST_NUMBER]
         self._pieces = [piece for number in self._numbers for piece in _pieces(number, _NUMBER_LENGTH)]
 
@@ -274,9 +272,7 @@ class Mask:
 
     def may_change(self, pieces: Pieces) -> bool:
         """Whether this mask may make more of the text of these `pieces` than one that knows no secret and no number."""
-        if pieces not in self._shared:
-            self._shared[pieces] = any(map(self._secrets.__contains__, pieces))
-        return self._width < _SECRET_PART or self._shared[pieces]
+        return self._width < _SECRET_PART or any(map(self._secrets.__contains__, pieces))
 
     def _masked(self, text: str) -> str:
         has_digit, width = _DIGIT.search(text), self._width

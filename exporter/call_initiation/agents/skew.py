@@ -33,10 +33,6 @@ class ClockSkew:
             return 0.0
         return (self._low + self._high) / 2 if self._high < inf else self._low
 
-    def to_server(self, local: float) -> float:
-        """Return the server's time at our time `local`, both in seconds since the epoch."""
-        return local + self.value
-
     def observe_date(self, server_second: float, sent: float, received: float) -> None:
         """Take in a `Date` header (see `http_date`) of an answer to what was sent and received at these local times."""
         self._observe(server_second - received, server_second + 1 - sent)

@@ -170,13 +170,14 @@ def render(view: View, failures: Sequence[Attempt], looks: Sequence[Look], windo
         now: Seconds since the epoch.
     """
     found = correlate(view, counted_before(WINDOWS[window], looks, view, now))
+    total = int(sum(number.value for _, number in series(view, catalogue.ATTEMPTS)))
     health = feed_health(view)
     return _PAGE.substitute(
-        title=_title(found, view, WINDOWS[window]),
+        title=_title(found, total, WINDOWS[window]),
         style=_STYLE,
         script=_SCRIPT,
         windows=_windows(window),
-        headline=_headline(found, _elsewhere(view, WINDOWS[window]), feed_line(health), _refused_here(view)),
+        headline=_headline(found, _elsewhere(total, WINDOWS[window]), feed_line(health), _refused_here(view)),
         cells=tables.cells(found, trends(looks, view, now)),
         firm=FIRM,
         failures=tables.failures(failures, now),
@@ -188,10 +189,10 @@ def render(view: View, failures: Sequence[Attempt], looks: Sequence[Look], windo
     )
 
 
-def _title(found: Correlation, view: View, window: Window) -> str:
+def _title(found: Correlation, total: int, window: Window) -> str:
     if found.total:
         return f"{percent(found.refusal_rate)} of {found.total:,} calls refused"
-    return f"No calls {window.name}" if correlate(view).total else "No calls yet"
+    return f"No calls {window.name}" if total else "No calls yet"
 
 
 def _windows(chosen: str) -> str:
@@ -202,9 +203,8 @@ def _windows(chosen: str) -> str:
     )
 
 
-def _elsewhere(view: View, window: Window) -> str:
+def _elsewhere(total: int, window: Window) -> str:
     """Say that there were attempts, though none in the window; empty where there were none at all."""
-    total = correlate(view).total
     return f"<p>No calls {window.name}; {total:,} since the start.</p>" if total else ""
 
 

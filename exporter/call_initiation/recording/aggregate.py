@@ -27,10 +27,9 @@ from call_initiation.events import (
     SkewChange,
     StateChange,
 )
-from call_initiation.privacy import LabelCap
+from call_initiation.privacy import OTHER, LabelCap
 from call_initiation.recording.powers import Powers
 
-OTHER: Final = "other"
 NONE: Final = "none"
 Labels = tuple[str, ...]
 
