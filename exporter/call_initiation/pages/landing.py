@@ -68,7 +68,7 @@ small { display: block; color: var(--dim); }
 .s5 { background: rgb(var(--shade) / .35); }
 .s2 small, .s3 small, .s4 small, .s5 small { color: inherit; }
 svg { display: block; width: 7rem; height: 1.4rem; } path { stroke: rgb(var(--shade)); }
-#window a[aria-current] { color: inherit; font-weight: bold; text-decoration: none; }
+#window { margin-top: .8rem; } #window a[aria-current] { color: inherit; font-weight: bold; text-decoration: none; }
 .note { color: var(--dim); max-width: 60rem; }
 #silent { color: var(--flag); } footer { margin-top: 2rem; color: var(--dim); }
 """
