@@ -76,7 +76,7 @@ def test_the_door_adds_nothing_to_an_answer() -> None:
         ("application/json", b'{"phoneNumber"', (400, "bad.request")),
         ("application/json", b"x" * 600_000, (413, "request.entity.too.large")),
         ("text/plain", b"{}", (415, "unsupported.media.type")),
-        ("application/json", gzip.compress(b'{"phoneNumber": "+33199000042"}'), (400, "bad.request")),
+        ("application/json", gzip.compress(b'{"phoneNumber": "+33199000042"}', mtime=0), (400, "bad.request")),
     ],
 )
 def test_bad_input_gets_the_documented_error(content_type: str, body: bytes, expected: tuple[int, str]) -> None:
