@@ -3,7 +3,7 @@
 from typing import Final
 
 from pages import Page, Shelf
-from panels import events, lines, over_time, records, spans, states, traces
+from panels import COUNT, events, lines, over_time, records, spans, states, traces
 from queries import equal, rate, ratio
 
 from call_initiation.catalogue import ATTEMPTS, ATTRIBUTES
@@ -47,7 +47,7 @@ WHEN: Final = Shelf(
         lines(
             "This agent's failures by code",
             "When did this agent's calls fail, and with which code? From the events, of which each failure sends one.",
-            "short",
+            COUNT,
             events(
                 f"sum by ({record('call_initiation.error.code')}) (count_over_time({EVENTS} [$__auto]))",
                 f"{{{{{record('call_initiation.error.code')}}}}}",

@@ -5,6 +5,7 @@ from typing import Final
 from pages import Page, Shelf
 from panels import (
     BAD_IF_ANY,
+    COUNT,
     GOOD_IF_ALL,
     at_once,
     bars,
@@ -89,7 +90,7 @@ TRUST: Final = Shelf(
             "States that came too late",
             "Did we tag calls too early? State changes that arrived after the settle window and would have changed a "
             "tag; a longer settle time helps.",
-            "short",
+            COUNT,
             over_time(f"{increase(STATE_JOINS_LATE)} or vector(0)"),
             BAD_IF_ANY,
         ),
@@ -154,7 +155,7 @@ COUNTS: Final = Shelf(
             "Refusals by code and state",
             "Which code is met in which state? Counts of the whole time shown. Mind how many calls were made in each "
             "state: lift does.",
-            "short",
+            COUNT,
             ("error_code", "agent_state"),
             highest_first(increase(ATTEMPTS, "error_code", "agent_state", error_code=REFUSED)),
             steps=((None, "transparent"), (1, "light-orange"), (30, "orange"), (300, "red")),
@@ -223,7 +224,7 @@ REQUESTS: Final = Shelf(
             "Findings in requests, by outcome",
             "What may be wrong with the requests, and what became of them? Counts of the whole time shown; a finding "
             "that is rejected more often than others points at the request. `docs/findings.md` explains each.",
-            "short",
+            COUNT,
             ("finding", "outcome"),
             highest_first(increase(PAYLOAD_FINDINGS, "finding", "outcome")),
             steps=((None, "transparent"), (1, "light-orange"), (30, "orange"), (300, "red")),
@@ -237,7 +238,7 @@ STATES: Final = Shelf(
         lines(
             "Agents by state",
             "What do the agents do? How many are in each state now, of those that we know of.",
-            "short",
+            COUNT,
             over_time(gauge(AGENTS, "agent_state"), "{{agent_state}}"),
             stacked=True,
         ),
@@ -258,7 +259,7 @@ CHANGES: Final = Shelf(
         matrix(
             "Changes of state",
             "Where do agents come from, and where do they go? Counts of the whole time shown; rows are what was.",
-            "short",
+            COUNT,
             ("from_state", "to_state"),
             highest_first(increase(AGENT_STATE_CHANGES, "from_state", "to_state")),
             steps=((None, "transparent"), (1, "light-blue"), (100, "blue")),

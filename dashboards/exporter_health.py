@@ -5,6 +5,7 @@ from typing import Final
 from pages import Page, Shelf
 from panels import (
     BAD_IF_ANY,
+    COUNT,
     GOOD_IF_ALL,
     at_once,
     by_bucket,
@@ -59,7 +60,7 @@ NOW: Final = Shelf(
             "State feed",
             "Do we hear of the agents' states? 1 is yes, by every exporter that follows agents; without a feed there "
             "is no value.",
-            "short",
+            COUNT,
             over_time(gauge(FEED_UP, fold="min")),
             ((None, "red"), (1, "green")),
         ),
@@ -73,21 +74,21 @@ NOW: Final = Shelf(
         number(
             "Records dropped",
             "Was anything lost? Records that a stage gave up in the time shown; dropped calls are in no metric.",
-            "short",
+            COUNT,
             over_time(f"{increase(RECORDER_DROPPED)} or vector(0)"),
             BAD_IF_ANY,
         ),
         number(
             "Faults of our own",
             "Did our own code fail? Each is counted, and none reached a call.",
-            "short",
+            COUNT,
             over_time(f"{increase(INTERNAL_ERRORS)} or vector(0)"),
             BAD_IF_ANY,
         ),
         columns(
             "Versions",
             "Which versions run, and on how many instances?",
-            "short",
+            COUNT,
             {"Time": "", "version": "Version", "Value": "Instances"},
             at_once(gauge(BUILD_INFO, "version")),
         ),
@@ -101,7 +102,7 @@ FEED: Final = Shelf(
         lines(
             "State feed, by exporter",
             "Since when has a feed been down? 1 is up, 0 is down.",
-            "short",
+            COUNT,
             over_time(gauge(FEED_UP, "instance", fold="min"), "{{instance}}"),
             top=1,
         ),
@@ -175,7 +176,7 @@ RECORDER: Final = Shelf(
             "Waiting, by stage",
             "Does anything pile up? A stage that only grows has an end that doesn't take it: look at the collector. "
             "Recovered is what an earlier process had left in the journal.",
-            "short",
+            COUNT,
             over_time(gauge(RECORDER_PENDING, "stage"), "{{stage}}"),
             over_time(gauge(RECORDER_RECOVERED, "stage"), "{{stage}} recovered"),
         ),
@@ -196,7 +197,7 @@ FAULTS: Final = Shelf(
         signed_lines(
             "Unaccounted for, by stage",
             "Do the books balance? What was taken, less what was passed on, waits or was dropped: 0, always.",
-            "short",
+            COUNT,
             over_time(UNACCOUNTED, "{{stage}}"),
         ),
         lines(
@@ -235,13 +236,13 @@ SCRAPES: Final = Shelf(
         lines(
             "Samples of a scrape",
             "How many samples does an exporter have? Our own are at most about 2,000, whatever codes come.",
-            "short",
+            COUNT,
             over_time(f"max by (instance) (scrape_samples_scraped{{{SCRAPED}}})", "{{instance}}"),
         ),
         lines(
             "Scrapes that succeed",
             "Which exporter doesn't answer? 1 is a scrape that succeeded.",
-            "short",
+            COUNT,
             over_time(f"min by (instance) (up{{{SCRAPED}}})", "{{instance}}"),
             top=1,
         ),

@@ -3,7 +3,7 @@
 from typing import Final
 
 from pages import Page, Shelf
-from panels import BAD_IF_ANY, BAD_SHARE, at_once, by_bucket, columns, heat, lines, number, over_time
+from panels import BAD_IF_ANY, BAD_SHARE, COUNT, at_once, by_bucket, columns, heat, lines, number, over_time
 from queries import among, buckets, equal, increase, other_than, quantile, rate, ratio
 from rules import BUDGET_LEFT, FIRING
 
@@ -54,7 +54,7 @@ NOW: Final = Shelf(
             "May have rung",
             "How many calls may have rung somebody without the dialer knowing? They were sent, and no whole answer "
             "came. Dialling them again may ring a customer twice.",
-            "short",
+            COUNT,
             over_time(f"{increase(ATTEMPTS, outcome=equal(Outcome.AMBIGUOUS))} or vector(0)"),
             BAD_IF_ANY,
         ),
@@ -69,7 +69,7 @@ NOW: Final = Shelf(
         number(
             "Alerts that fire",
             "Does any alert of ours fire? The table at the end of this page names them.",
-            "short",
+            COUNT,
             over_time(f"count({FIRING}) or vector(0)"),
             BAD_IF_ANY,
         ),
@@ -135,8 +135,8 @@ CODES: Final = Shelf(
             "Codes",
             "What is refused most, and how is each code against the same time yesterday? Counts of the whole time "
             "shown, and of as long a time a day earlier.",
-            "short",
-            {"Time": "", "error_code": "Code", "Value": "Now", "Value #A": "Now", "Value #B": "A day earlier"},
+            COUNT,
+            {"Time": "", "error_code": "Code", "Value": "Count", "Value #A": "Count", "Value #B": "A day earlier"},
             at_once(f"topk(20, {increase(ATTEMPTS, 'error_code', error_code=other_than('none'))})"),
             at_once(increase(ATTEMPTS, "error_code", offset="1d", error_code=other_than("none"))),
         ),

@@ -54,6 +54,9 @@ PROMETHEUS, TEMPO, LOKI = (DataSourceRef(kind, f"${{{kind}_datasource}}") for ki
 Steps = tuple[tuple[float | None, str], ...]
 """Thresholds: from which value on which colour; the first has no value."""
 
+COUNT: Final = "locale"
+"""Grafana's unit of what is counted, with thousands set apart; `increase` may have fractions, and counts have none."""
+
 BAD_SHARE: Final[Steps] = ((None, "green"), (0.05, "orange"), (0.15, "red"))
 BAD_IF_ANY: Final[Steps] = ((None, "green"), (1, "red"))
 NO_COLOURS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -105,6 +108,8 @@ def number(title: str, about: str, unit: str, query: prometheus.Dataquery, steps
     panel = stat.Panel().graph_mode(BigValueGraphMode.AREA).thresholds(_thresholds(steps))
     panel.color_mode(BigValueColorMode.VALUE if is_traffic_light else BigValueColorMode.NONE)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+    if unit == COUNT:
+        panel.decimals(0)
     return _panel(panel, title, about, unit, query)
 
 
@@ -164,6 +169,8 @@ def columns(title: str, about: str, unit: str, names: dict[str, str], *queries: 
     renamed = {column: name for column, name in names.items() if name}
     panel = table.Panel().filterable(True).min_width(90)  # noqa: FBT003 - the SDK's setter
     panel.override_by_field_type("number", [DynamicConfigValue("custom.width", 105)])
+    if unit == COUNT:
+        panel.decimals(0)
     _transform(panel, "merge")
     _transform(panel, "organize", excludeByName=hidden, indexByName={}, renameByName=renamed)
     return _panel(panel, title, about, unit, *queries)
@@ -173,7 +180,7 @@ def matrix(  # noqa: PLR0913 - what every panel has, its axes and colours
     title: str, about: str, unit: str, axes: tuple[str, str], query: prometheus.Dataquery, *, steps: Steps
 ) -> Panel:
     """Return a table of one label's values (rows) against another's (columns); a pair that never met is empty."""
-    panel = table.Panel().thresholds(_thresholds(steps)).decimals(2 if unit != "short" else 0)
+    panel = table.Panel().thresholds(_thresholds(steps)).decimals(0 if unit == COUNT else 2)
     panel.cell_options(TableColoredBackgroundCellOptions(mode=TableCellBackgroundDisplayMode.BASIC))
     panel.color_scheme(_colours(FieldColorModeId.THRESHOLDS)).min_width(96)
     panel.override_by_field_type("string", [DynamicConfigValue("custom.width", 290)])
