@@ -1,6 +1,7 @@
 """The notification protocol's words: topics, and what frames say."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -174,6 +175,14 @@ def test_a_call_tells_how_the_agents_own_leg_failed(participants: object, codes:
     """Neither a customer's leg nor another agent's is a failure of this agent's."""
     read_codes = read(user_frame("conversations.calls", {"id": "c1", "participants": participants}))
     assert tuple(AsyncFailure(AGENT, "c1", code) for code in codes) == read_codes
+
+
+def test_a_failed_leg_says_when_it_began() -> None:
+    """By its participant's start; one without a time has none."""
+    legs = [participant(AGENT, "a") | {"startTime": "2026-03-01T00:00:00.000Z"}, participant(AGENT, "b")]
+    failures = read(user_frame("conversations.calls", {"id": "c1", "participants": legs}))
+    told = [one.began for one in failures if isinstance(one, AsyncFailure)]
+    assert [datetime(2026, 3, 1, tzinfo=UTC).timestamp(), None] == told
 
 
 def test_a_call_tells_the_times_of_the_agents_own_legs() -> None:

@@ -105,9 +105,9 @@ def test_a_deleted_agent_is_unknown() -> None:
     [("error.ininedgecontrol.connection.station.offline", None), ("+33 1 99 00 00 00", "other"), ("", "other")],
 )
 def test_a_lost_leg_has_the_agents_state_and_a_code_that_is_fit(code: str, shown: str | None) -> None:
-    """What is no code, or may be a number, is `other`."""
+    """The state before it began; what is no code, or may be a number, is `other`."""
     agents = Agents()
-    told(agents, StateUpdate(AGENT, state(Presence.BUSY), 10.0))
+    told(agents, StateUpdate(AGENT, state(Presence.BUSY), 10.0), StateUpdate(AGENT, state(Presence.AWAY), 20.0))
     assert [LegFailure(agent_id=AGENT, error_code=shown or code, label=StateLabel.BUSY)] == told(
         agents, LegLost(AGENT, code, 20.0)
     )

@@ -261,6 +261,15 @@ def test_a_legs_failure_prevents_repeats(bench: Bench, monkeypatch: pytest.Monke
     assert [LegLost("a", "error.x", T + 10)] * 4 == bench.all(LegLost)
 
 
+def test_a_legs_failure_is_of_the_time_when_it_began(bench: Bench) -> None:
+    """By the server's clock brought to ours, but not later than it was heard of; a later event may say it otherwise."""
+    bench.timeline.offset = 3.0
+    for began in (T + 7, T + 8):
+        bench.witness.hear(AsyncFailure("a", "1", "error.x", began), T + 10)
+    bench.witness.hear(AsyncFailure("a", "2", "error.x", T + 14), T + 10)
+    assert [LegLost("a", "error.x", at) for at in (T + 4, T + 10)] == bench.all(LegLost)
+
+
 # -- checks -------------------------------------------------------------------------------------------------------
 
 

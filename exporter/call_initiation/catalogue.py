@@ -136,7 +136,7 @@ ASYNC_FAILURES: Final = Metric(
     "call_initiation.async_failures",
     Kind.COUNTER,
     "{failure}",
-    "Calls that were accepted and whose agent leg then failed.",
+    "Calls that were accepted and whose agent leg then failed, by the agent's state before that leg began.",
     ("error_code", "agent_state"),
     max_series=60,
     folds=("error_code", "agent_state"),

@@ -441,7 +441,7 @@ class LegFailure:
     Attributes:
         agent_id: The agent's user id.
         error_code: Why, made fit to leave this process.
-        label: The agent's state when we heard of it, as one word.
+        label: The agent's state before that leg began, which changed it, as one word.
     """
 
     agent_id: str

@@ -13,6 +13,7 @@ from call_initiation.events import (
     Certainty,
     FeedChange,
     FeedState,
+    LateChange,
     LegFailure,
     NotificationTaken,
     StateLabel,
@@ -210,15 +211,22 @@ def test_what_cannot_be_read_is_unknown() -> None:
 
 
 def test_a_leg_that_fails_after_its_call_was_accepted_is_told() -> None:
-    """With the code that the API gives."""
+    """With the code that the API gives, and the state that the agent had before the call; no state comes too late."""
+    agents: list[str] = []
 
     async def story(run: Followed) -> None:
-        agent = next(a for a in run.organisation.agent_ids if run.label_of(a) is StateLabel.AVAILABLE)
-        await run.place_call(agent)
-        await run.until(lambda: any(isinstance(one, LegFailure) for one in run.events), 600)
+        agents.append(next(a for a in run.organisation.agent_ids if run.label_of(a) is StateLabel.AVAILABLE))
+        await run.place_call(agents[0])
+        await run.until(lambda: bool(failures(run)), 600)
+
+    def failures(run: Followed) -> list[LegFailure]:
+        return [one for one in run.events if isinstance(one, LegFailure) and one.agent_id == agents[0]]
 
     run = tell(story, behaviour=Behaviour(pace=8.0, rate_limit=100_000, leg_failures=1.0, refusals={}))
-    assert any(one.error_code.startswith("error.ininedgecontrol") for one in run.events if isinstance(one, LegFailure))
+    failure = failures(run)[0]
+    assert failure.error_code.startswith("error.ininedgecontrol")
+    assert failure.label is StateLabel.AVAILABLE
+    assert not any(isinstance(one, LateChange) for one in run.events)
 
 
 def test_more_agents_than_a_channel_takes_are_shared_out() -> None:

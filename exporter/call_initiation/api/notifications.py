@@ -8,7 +8,7 @@ Text in, typed notifications out; what a frame's body says of an agent is read b
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
@@ -93,11 +93,19 @@ class LegTimes:
 
 @dataclass(frozen=True, slots=True)
 class AsyncFailure:
-    """An agent's own leg of a call failed; equal ones are one failure, which a conversation's later events repeat."""
+    """An agent's own leg of a call failed; equal ones are one failure, which a conversation's later events repeat.
+
+    Attributes:
+        agent_id: The agent's user id.
+        conversation_id: The call's.
+        error_code: The API's code, as it came.
+        began: When the leg began, by the server's clock, in seconds since the epoch; None where it isn't told.
+    """
 
     agent_id: str
     conversation_id: str
     error_code: str
+    began: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,4 +223,4 @@ def _async_failures(agent_id: str, conversation: users.JsonObject) -> Iterator[A
         code = users.as_text(users.as_object(participant.get("errorInfo")).get("code"))
         is_agent = users.as_object(participant.get("user")).get("id") == agent_id
         if conversation_id and code and is_agent:
-            yield AsyncFailure(agent_id, conversation_id, code)
+            yield AsyncFailure(agent_id, conversation_id, code, users.epoch(participant.get("startTime")))

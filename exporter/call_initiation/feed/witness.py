@@ -345,7 +345,8 @@ class Witness:
             self._failures[failure] = None
             if len(self._failures) > _FAILURES:
                 self._failures.popitem(last=False)
-            self._tell(LegLost(failure.agent_id, failure.error_code, received))
+            began = received if failure.began is None else min(self._timeline.local(failure.began), received)
+            self._tell(LegLost(failure.agent_id, failure.error_code, began))
 
     # -- what is read ---------------------------------------------------------------------------------------------
 

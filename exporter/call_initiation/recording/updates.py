@@ -74,7 +74,7 @@ class LegLost:
     Attributes:
         agent_id: The agent's user id.
         error_code: The API's code, as it came.
-        at: When we heard of it, on the recorder's timeline.
+        at: When the leg began, on the recorder's timeline; when we heard of it where that isn't told.
     """
 
     agent_id: str
