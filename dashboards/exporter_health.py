@@ -10,13 +10,14 @@ from panels import (
     at_once,
     by_bucket,
     columns,
+    counts,
     heat,
     lines,
     number,
     over_time,
     signed_lines,
 )
-from queries import CHOSEN, buckets, equal, gauge, increase, quantile, rate, ratio
+from queries import CHOSEN, STEP, buckets, equal, gauge, increase, quantile, rate, ratio
 
 from call_initiation.catalogue import (
     BUILD_INFO,
@@ -132,12 +133,10 @@ FEED: Final = Shelf(
 TOLD: Final = Shelf(
     8,
     (
-        lines(
+        counts(
             "Reconnects by reason",
             "Why does the feed reconnect? Expiry and closing notices are routine; silence and drops are not.",
-            "cps",
-            over_time(rate(FEED_RECONNECTS, "reason"), "{{reason}}"),
-            stacked=True,
+            over_time(increase(FEED_RECONNECTS, "reason", over=STEP), "{{reason}}"),
         ),
         lines(
             "Notifications by topic",
@@ -153,11 +152,10 @@ TOLD: Final = Shelf(
             over_time(rate(STATE_JOINS, "certainty", "source"), "{{certainty}} ({{source}})"),
             stacked=True,
         ),
-        lines(
+        counts(
             "States that came too late",
             "Is the settle time long enough? Changes that arrived after it and would have changed a tag.",
-            "cps",
-            over_time(rate(STATE_JOINS_LATE), "late"),
+            over_time(increase(STATE_JOINS_LATE, over=STEP), "late"),
         ),
     ),
 )
@@ -180,12 +178,10 @@ RECORDER: Final = Shelf(
             over_time(gauge(RECORDER_PENDING, "stage"), "{{stage}}"),
             over_time(gauge(RECORDER_RECOVERED, "stage"), "{{stage}} recovered"),
         ),
-        lines(
+        counts(
             "Dropped, by stage and reason",
             "What was given up, and why? Stages named spans, events and metrics are the way to the collector.",
-            "cps",
-            over_time(rate(RECORDER_DROPPED, "stage", "reason"), "{{stage}}: {{reason}}"),
-            stacked=True,
+            over_time(increase(RECORDER_DROPPED, "stage", "reason", over=STEP), "{{stage}}: {{reason}}"),
         ),
     ),
     "Our own accounts",
@@ -200,26 +196,20 @@ FAULTS: Final = Shelf(
             COUNT,
             over_time(UNACCOUNTED, "{{stage}}"),
         ),
-        lines(
+        counts(
             "Faults of our own, by stage",
             "Where does our own code fail? Please report it, with the log line of that stage.",
-            "cps",
-            over_time(rate(INTERNAL_ERRORS, "stage"), "{{stage}}"),
-            stacked=True,
+            over_time(increase(INTERNAL_ERRORS, "stage", over=STEP), "{{stage}}"),
         ),
-        lines(
+        counts(
             "Label values folded to “other”",
             "Are codes or states hidden behind “other”? The metric was full, or the value wasn't fit to show.",
-            "cps",
-            over_time(rate(LABEL_OVERFLOW, "label"), "{{label}}"),
-            stacked=True,
+            over_time(increase(LABEL_OVERFLOW, "label", over=STEP), "{{label}}"),
         ),
-        lines(
+        counts(
             "Refused by the gateway itself, by code",
             "What do dialers ask that never becomes a call start? `docs/codes.md` says what to do about each code.",
-            "cps",
-            over_time(rate(GATEWAY_REFUSALS, "code"), "{{code}}"),
-            stacked=True,
+            over_time(increase(GATEWAY_REFUSALS, "code", over=STEP), "{{code}}"),
         ),
     ),
 )

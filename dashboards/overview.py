@@ -3,8 +3,8 @@
 from typing import Final
 
 from pages import Page, Shelf
-from panels import BAD_IF_ANY, BAD_SHARE, COUNT, at_once, by_bucket, columns, heat, lines, number, over_time
-from queries import among, buckets, equal, increase, other_than, quantile, rate, ratio
+from panels import BAD_IF_ANY, BAD_SHARE, COUNT, at_once, by_bucket, columns, counts, heat, lines, number, over_time
+from queries import STEP, among, buckets, equal, increase, other_than, quantile, rate, ratio
 from rules import BUDGET_LEFT, FIRING
 
 from call_initiation.catalogue import ASYNC_FAILURES, ATTEMPTS, DURATION, ERROR_CODES, SUSPECTED_DUPLICATES
@@ -166,21 +166,17 @@ CODES: Final = Shelf(
 AFTER: Final = Shelf(
     9,
     (
-        lines(
+        counts(
             "Accepted, then lost",
             "Do accepted calls die before they ring the customer? The agent's own leg failed; only where agents are "
             "followed by notifications.",
-            "cps",
-            over_time(rate(ASYNC_FAILURES, "error_code"), "{{error_code}}"),
-            stacked=True,
+            over_time(increase(ASYNC_FAILURES, "error_code", over=STEP), "{{error_code}}"),
         ),
-        lines(
+        counts(
             "Suspected duplicates",
             "Is somebody called twice? The same agent and destination within 10 seconds, by endpoint: often a "
             "client that repeats a call start by itself.",
-            "cps",
-            over_time(rate(SUSPECTED_DUPLICATES, "endpoint"), "{{endpoint}}"),
-            stacked=True,
+            over_time(increase(SUSPECTED_DUPLICATES, "endpoint", over=STEP), "{{endpoint}}"),
         ),
         columns(
             "Alerts",

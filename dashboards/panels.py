@@ -28,6 +28,7 @@ from grafana_foundation_sdk.models.common import (
     BigValueColorMode,
     BigValueGraphMode,
     DataSourceRef,
+    GraphDrawStyle,
     LegendDisplayMode,
     LegendPlacement,
     SortOrder,
@@ -131,6 +132,13 @@ def lines(  # noqa: PLR0913 - what every panel has, and how its lines look
     if top is not None:
         panel.max(top)
     return _panel(panel, title, about, unit, *queries)
+
+
+def counts(title: str, about: str, *queries: Any) -> Panel:
+    """Return bars over time, of what is rare and may happen once: a rate hides that; each is of `queries.STEP`."""
+    panel = _over_time().min(0).draw_style(GraphDrawStyle.BARS).fill_opacity(80).axis_soft_max(1)
+    panel.stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
+    return _panel(panel.interval("1m").max_data_points(60), title, about, COUNT, *queries)
 
 
 def signed_lines(title: str, about: str, unit: str, *queries: Any) -> Panel:

@@ -15,6 +15,9 @@ CHOSEN: Final = ('job=~"$job"', 'instance=~"$instance"')
 PERIOD: Final = "$__range"
 """The whole time that a dashboard shows; for tables, which have no time axis."""
 
+STEP: Final = "$__rate_interval"
+"""A bar's time on an axis and one scrape before it, so that nothing falls between two bars."""
+
 REMEMBERED: Final = "6h"
 """How long before a window a series is looked for: one that was there has a past, even if it wasn't scraped of late."""
 

@@ -50,10 +50,11 @@ def program(*names: str) -> Path:
     return Path(found) if found else sys.exit(f"the pictures need {names[0]}")
 
 
-def asked(seen: Prometheus, target: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
-    """Return the answer to one target of a panel."""
-    query = chosen(target["expr"], window="15s", period=f"{seconds:.0f}s")
-    return seen.now(query) if target.get("instant") else seen.over_time(query, seconds)
+def asked(seen: Prometheus, target: dict[str, Any], seconds: float, points: int | None) -> list[dict[str, Any]]:
+    """Return the answer to one target of a panel, which may want no more than so many points."""
+    step = seconds / points if points else 1.0
+    query = chosen(target["expr"], window=f"{1000 * step + 500:.0f}ms" if points else "15s", period=f"{seconds:.0f}s")
+    return seen.now(query) if target.get("instant") else seen.over_time(query, seconds, step)
 
 
 def page(seen: Prometheus, name: str, seconds: float) -> Shown:
@@ -61,7 +62,10 @@ def page(seen: Prometheus, name: str, seconds: float) -> Shown:
     panels = [panel for panel in BOARDS[name]["panels"] if "targets" in panel]
     to = time()
     answers = {
-        panel["id"]: {target["refId"]: asked(seen, target, seconds) for target in panel["targets"]} for panel in panels
+        panel["id"]: {
+            target["refId"]: asked(seen, target, seconds, panel.get("maxDataPoints")) for target in panel["targets"]
+        }
+        for panel in panels
     }
     return {"answers": answers, "from": (to - seconds) * 1000, "to": to * 1000, "width": WIDTH - 2 * GAP}
 

@@ -267,9 +267,9 @@ def test_a_count_has_its_first_value() -> None:
 
 @each_target
 def test_rates_fit_the_scrape_interval(target: Target) -> None:
-    """`rate` takes `$__rate_interval`; `increase` takes what the whole board shows."""
+    """`rate` takes `$__rate_interval`; `increase` takes what the whole board shows, or a bar's time."""
     assert set(re.findall(r"\brate\([^[]*\[([^]]*)\]", target.query)) <= {"$__rate_interval"}
-    assert set(re.findall(r"\bincrease\([^[]*\[([^]]*)\]", target.query)) <= {"$__range"}
+    assert set(re.findall(r"\bincrease\([^[]*\[([^]]*)\]", target.query)) <= {"$__range", "$__rate_interval"}
 
 
 def test_every_metric_is_shown() -> None:

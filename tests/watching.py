@@ -71,12 +71,11 @@ class Prometheus:
             {"metric": one["metric"], "value": one["value"][1]} for one in self._get("query", query=query)["result"]
         ]
 
-    def over_time(self, query: str, seconds: float = 60.0) -> list[dict[str, Any]]:
-        """Return a range query's series over the last seconds."""
+    def over_time(self, query: str, seconds: float = 60.0, step: float = 1.0) -> list[dict[str, Any]]:
+        """Return a range query's series over the last seconds, a value for each step of so many."""
         end = time()
-        found: list[dict[str, Any]] = self._get("query_range", query=query, start=end - seconds, end=end, step=1)[
-            "result"
-        ]
+        answer = self._get("query_range", query=query, start=end - seconds, end=end, step=step)
+        found: list[dict[str, Any]] = answer["result"]
         return found
 
     def exemplars(self, query: str) -> list[dict[str, str]]:
