@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from call_initiation import log
 from collector import Collector
 
 pytest_plugins = ["authorities", "program"]
@@ -93,6 +94,23 @@ def _quiet_logger() -> Iterator[None]:
     yield
     logger.handlers, level, logger.propagate = before
     logger.setLevel(level)
+
+
+@pytest.fixture
+def _broken_log() -> Iterator[None]:
+    """Have a filter of the dialer's fail at whatever we say."""
+
+    def fail(_: logging.LogRecord) -> bool:
+        raise ZeroDivisionError
+
+    loggers = [logging.getLogger("call_initiation"), logging.getLogger("call_initiation.gateway")]
+    log.lost()
+    for logger in loggers:
+        logger.addFilter(fail)
+    yield
+    for logger in loggers:
+        logger.removeFilter(fail)
+    log.lost()
 
 
 @pytest.fixture

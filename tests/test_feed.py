@@ -216,6 +216,17 @@ def test_an_api_that_is_not_there_is_tried_again(dialer: Dialer) -> None:
     assert dialer.metric("internal_errors_total", stage="feed") is None
 
 
+@pytest.mark.usefixtures("_broken_log")
+def test_trouble_that_cannot_be_told_of_ends_no_feed(dialer: Dialer) -> None:
+    """A filter of the dialer's that fails: it is counted, and the feed tries again."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    dialer.exporter.follow_agents(region=url, agent_ids=["a"], **CREDENTIALS)
+    eventually(lambda: (dialer.metric("internal_errors_total", stage="log") or 0.0) > 1.0)
+    dialer.exporter.flush()
+    assert dialer.exporter._feed._thread.is_alive()  # type: ignore[union-attr]
+
+
 def test_members_are_followed(dialer: Dialer) -> None:
     """A queue that isn't there fails, and is asked for again; it holds up nobody else."""
     agent = dialer.organisation.agent_ids[0]

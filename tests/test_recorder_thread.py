@@ -87,6 +87,19 @@ def test_flush_has_nothing_to_wait_for_without_a_thread() -> None:
     assert [] == bench.faults
 
 
+@pytest.mark.usefixtures("_broken_log")
+def test_a_fault_that_cannot_be_told_of_ends_nothing() -> None:
+    """A filter of the dialer's that fails, at a fault of ours: all is recorded, and the fault is counted."""
+    bench = Bench(settle=0.0)
+    bench.first.is_broken = True
+    bench.submit(0.0)
+    bench.recorder.update(UPDATE)
+    assert bench.recorder.flush(SOON)
+    assert (Ledger(recorded=1, exported=1),) * 2 == (bench.attempts(), bench.updates())
+    assert (["first", "first"], 2) == (bench.faults, len(bench.second))
+    bench.recorder.close(SOON)
+
+
 def test_reset_begins_anew() -> None:
     """A child counts from zero, and has a thread of its own at its first call; its parent's isn't there."""
     bench = Bench(settle=0.0).by_hand()

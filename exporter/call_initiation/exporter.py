@@ -5,7 +5,6 @@ is asked for, and nothing is sent unless the environment names a collector or a 
 """
 
 import atexit
-import logging
 import os
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +24,7 @@ from opentelemetry.sdk.metrics.export import MetricExporter
 from opentelemetry.sdk.trace.export import SpanExporter
 from prometheus_client import CollectorRegistry
 
-from call_initiation import catalogue
+from call_initiation import catalogue, log
 from call_initiation.agents import timeline
 from call_initiation.agents.agents import Agents
 from call_initiation.calls import client, endpoints
@@ -67,7 +66,7 @@ JOURNAL_SIZE: Final = 64 * 1_048_576
 
 Client = TypeVar("Client")
 
-_logger = logging.getLogger("call_initiation")
+_logger = log.Log()
 
 
 class Exporter:
@@ -373,6 +372,8 @@ class Exporter:
             self._journal.turn()
         self._pipelines.start()  # what could have no thread before
         self._count_agents()
+        for _ in range(log.lost()):
+            self._count_fault("log")
 
     def _listen(self, address: str, port: int | None) -> Listener | None:
         """Serve `/metrics`; a port that is taken is a warning, for the dialer must run on."""

@@ -4,13 +4,13 @@ Half of a change may be there before its other half. So as long as the files can
 stands; a warning says why, once, and the files are looked at again with the next question.
 """
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from typing import Generic, TypeVar
 
 from call_initiation.errors import SettingsError
+from call_initiation.log import Log
 
 Held = TypeVar("Held")
 
@@ -18,7 +18,7 @@ _Stamp = tuple[int, int, int] | None
 Stamps = dict[Path, _Stamp]
 """What tells files from what was there before, and from what comes later."""
 
-_logger = logging.getLogger("call_initiation")
+_logger = Log()
 
 
 def stamps(*files: Path | None) -> Stamps:

@@ -9,7 +9,6 @@ everyone while no channel can be had; such a state holds for the moment of its r
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
@@ -37,6 +36,7 @@ from call_initiation.feed.follow import Callers, Following, TokenUsers, can_be_f
 from call_initiation.feed.members import EVERY, Circle, Team
 from call_initiation.feed.shard import Means, Shard, shown
 from call_initiation.feed.witness import AT_ONCE, Answers, are_all, changes_of, whole_of
+from call_initiation.log import Log
 from call_initiation.privacy import KeyedHash
 from call_initiation.recording.updates import Forgotten, Reading, Suspension, Told
 
@@ -55,7 +55,7 @@ _SENT: Final = "call_initiation.sent"
 
 Item = TypeVar("Item")
 
-_logger = logging.getLogger("call_initiation")
+_logger = Log()
 
 
 class Feed:

@@ -11,7 +11,6 @@ Laws:
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from call_initiation.api.genesys import GenesysApi, NewChannel
 from call_initiation.api.pacing import Backoff, is_final
 from call_initiation.errors import UpstreamError
 from call_initiation.feed.witness import Answers, Lost, Trouble, Witness
+from call_initiation.log import Log
 from call_initiation.recording.updates import Told
 
 TICK: Final = 10.0
@@ -50,7 +50,7 @@ _FAREWELL: Final = 0.4
 _KEPT: Final = frozenset[str]({Reason.DROPPED, Reason.SILENT, Trouble.OVERFLOW})
 """The reasons after which the channel itself is probably well."""
 
-_logger = logging.getLogger("call_initiation")
+_logger = Log()
 
 Result = TypeVar("Result")
 

@@ -14,7 +14,6 @@ Promises:
 """
 
 import asyncio
-import logging
 import ssl
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -30,6 +29,7 @@ from call_initiation.gateway.admission import Host, Passage, Reason, Refusal, Ru
 from call_initiation.gateway.forwarding import Forwarding
 from call_initiation.gateway.front import Front, Patience
 from call_initiation.gateway.relay import Origin, Upstream
+from call_initiation.log import Log
 
 _TICK: Final = 0.25  # seconds between looks at who has had their time
 _OVERLOADED: Final = Refusal(
@@ -39,7 +39,7 @@ _DRAINING: Final = Refusal(
     HTTPStatus.SERVICE_UNAVAILABLE, Reason.DRAINING, "This gateway is about to end: this request was not sent."
 )
 
-_logger = logging.getLogger("call_initiation.gateway")
+_logger = Log("call_initiation.gateway")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

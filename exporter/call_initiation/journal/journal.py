@@ -20,7 +20,6 @@ Nothing here waits until something is on the disk: a kill loses nothing, but the
 seconds. A disk that hangs holds up the recorder's thread, as no other sink does, and no call.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from math import inf
@@ -48,6 +47,7 @@ from call_initiation.journal.in_flight import InFlight, Place
 from call_initiation.journal.lives import SEGMENT, Folder
 from call_initiation.journal.relics import Relic, told
 from call_initiation.journal.segments import STAGES, Record, Segment
+from call_initiation.log import Log
 
 AT_ONCE: Final = 32
 """Failures that are written together, at most: one that waits for others is in memory only, but for its place."""
@@ -57,7 +57,7 @@ AGAIN: Final = 1.0
 
 _NO_TABLE: Final = "without a locked table, others would take the files for those of a life that has ended"
 
-_logger = logging.getLogger("call_initiation")
+_logger = Log()
 
 
 class _Kept(NamedTuple):

@@ -10,7 +10,6 @@ time in which the process ran is counted. An error whose body is being read when
 The law, for each stage: `recorded == exported + pending + sum(dropped)`, exactly, at any moment.
 """
 
-import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Final
 
 from call_initiation.calls.observation import Observation
 from call_initiation.events import Attempt, BodyState, Event, Ledger, Sink
+from call_initiation.log import Log
 from call_initiation.recording.updates import Suspension, Told
 
 TICK: Final = 0.1
@@ -67,7 +67,7 @@ PATIENCE: Final = 30.0
 _MAX_FAULTS: Final = 1_000
 _MANY_REFUSED: Final = 1_000
 
-_logger = logging.getLogger("call_initiation")
+_logger = Log()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ store through the recorder's one door. Laws:
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ from call_initiation.events import FeedChange, FeedState
 from call_initiation.feed.feed import Access, Door, Port, Run, serve, whose
 from call_initiation.feed.follow import Following, can_be_followed
 from call_initiation.feed.shard import race
+from call_initiation.log import Log
 from call_initiation.sharing.hearing import CommonClock, Entry, Hearing, Trouble
 from call_initiation.sharing.keyspace import Fields, Keyspace
 from call_initiation.sharing.speaker import BREATH, Deposed, Speaker
@@ -42,7 +42,7 @@ _QUESTIONS: Final = 8
 _FAREWELL: Final = 0.4
 _WANTED: Final = 100_000
 
-_logger = logging.getLogger("call_initiation")
+_logger = Log()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ needed: gRPC alone is larger than the rest.
 The exporters say only whether an export failed; what it means is judged by what the collector answered (`verdicts`).
 """
 
-import logging
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +31,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.util.re import parse_env_headers
 
 from call_initiation.errors import SettingsError
+from call_initiation.log import Log
 from call_initiation.telemetry import verdicts
 from call_initiation.telemetry.verdicts import Export
 
@@ -61,7 +61,7 @@ _ENUMERATIONS: Final = {"http": "opentelemetry.exporter.otlp.proto.http", "grpc"
 _PATIENCE: Final = 10.0
 """Seconds that an exporter tries where nothing else is said."""
 
-_logger = logging.getLogger("call_initiation")
+_logger = Log()
 
 
 class Signal(StrEnum):

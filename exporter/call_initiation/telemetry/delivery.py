@@ -9,7 +9,6 @@ OpenTelemetry's own batch processors drop a batch after one failed export and ca
 for half a minute at its end, which is why they aren't used.
 """
 
-import logging
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,6 +22,7 @@ from typing import Final, Generic, Protocol, TypeVar, assert_never
 from opentelemetry import context as otel_context
 
 from call_initiation.events import Ledger
+from call_initiation.log import Log
 
 Record = TypeVar("Record")
 Kept_co = TypeVar("Kept_co", covariant=True)
@@ -33,7 +33,7 @@ _BREATH: Final = 0.1
 _UNMADE: Final = 60.0
 """Seconds until an exporter that couldn't be made is made anew; what it lacks is hardly there sooner."""
 
-_logger = logging.getLogger("call_initiation")
+_logger = Log()
 
 
 class Delivered(Enum):

@@ -5,7 +5,6 @@ standard `OTEL_*` variables; where there is none of them, nothing is made and no
 """
 
 import json
-import logging
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from threading import Lock
@@ -31,6 +30,7 @@ from call_initiation.catalogue import SCHEMA_URL, SCOPE
 from call_initiation.errors import SettingsError
 from call_initiation.events import Attempt, Sink
 from call_initiation.journal.backlog import Files
+from call_initiation.log import Log
 from call_initiation.recording.aggregate import View
 from call_initiation.recording.assessment import glance
 from call_initiation.telemetry import collector, otlp
@@ -42,7 +42,7 @@ Limits = TypeVar("Limits", SpanLimits, LogRecordLimits)
 _LONGEST_RESOURCE: Final = 4_000
 """Bytes of a resource in a journal."""
 
-_logger = logging.getLogger("call_initiation")
+_logger = Log()
 
 
 class Pipelines:
