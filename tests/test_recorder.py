@@ -3,7 +3,9 @@
 Where the time matters, the test itself is the recorder's thread: it says what time it is, and turns the recorder.
 """
 
+import gc
 import logging
+import weakref
 from collections.abc import Callable, Iterable
 from itertools import chain, count, repeat
 from math import inf
@@ -206,6 +208,17 @@ def test_each_call_is_foreseen_once_before_it_settles() -> None:
     assert ([0.0, 0.5], ["foresee"], []) == (seen, bench.faults, bench.first)
     bench.recorder.turn(SETTLE + 0.5)
     assert ([0.0, 0.5], Ledger(recorded=2, exported=2)) == (seen, bench.attempts())
+
+
+def test_a_call_that_is_recorded_is_kept_nowhere() -> None:
+    """Nobody looks ahead without a feed, so nothing is kept for it, however many calls there are."""
+    bench = Bench().by_hand()
+    call = weakref.ref(observation := bench.call())
+    bench.recorder.submit(observation)
+    del observation
+    bench.recorder.turn(SETTLE)
+    gc.collect()
+    assert (None, 1) == (call(), bench.attempts().exported)
 
 
 def test_no_more_than_a_thousand_faults_wait() -> None:
