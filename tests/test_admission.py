@@ -92,3 +92,14 @@ def test_connection_names_fields_in_any_case_and_number() -> None:
     """But never those without which a call isn't itself."""
     headers = [(b"Connection", b"X, authorization"), (b"connection", b" Y ,content-length"), (b"Z", b"a")]
     assert {b"x", b"y"} == named_by_connection(headers)
+
+
+@pytest.mark.parametrize("told", ["Agent-Id", "Agent-State", "Secret"])
+def test_what_is_told_twice_is_not_told(told: str) -> None:
+    """Which of the two would count, no dialer could know: not even where both say the same."""
+    header = (f"X-Call-Initiation-{told}".encode(), b"a")
+    heads = [Head(b"POST", CALLS, "1.1", [*HOST, *[header] * times]) for times in (1, 2)]
+    once, twice = (admit(head, Rules()) for head in heads)
+    assert isinstance(once, Passage)
+    assert isinstance(twice, Refusal)
+    assert (400, "malformed") == (twice.status, twice.code)

@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import struct
+from threading import Event, Thread
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -11,11 +13,11 @@ from call_initiation import Exporter
 from call_initiation.errors import ListenError
 from call_initiation.events import AgentIdSource, Certainty, Outcome, Presence, StateLabel, StateSource
 from call_initiation.gateway.admission import Reason, Rules
-from call_initiation.gateway.front import Patience
+from call_initiation.gateway.front import Front, Patience
 from call_initiation.gateway.gateway import Gateway, Plan
 from call_initiation.gateway.relay import Origin
-from gateways import BODY, CALLS, QUICK, Client, ask, certified, post, running
-from servers import Received, Server, always, answer
+from gateways import BODY, CALLS, QUICK, Client, ask, call, certified, is_error, post, running
+from servers import PATIENCE, Received, Server, always, answer
 from twins import listening
 
 ACCEPTED = answer(202, b"{}")
@@ -158,6 +160,70 @@ def test_the_end_closes_idle_connections() -> None:
             assert 202 == client.answer().status
         with client:
             assert b"" == client.rest()
+
+
+def test_who_leaves_the_queue_makes_room_in_it() -> None:
+    """The next one waits there, and is served; the call of the one that left is not placed."""
+    hold = Event()
+    options = {"in_flight": 1, "queue": 1, "queue_seconds": PATIENCE}
+    with Server(always(hold, ACCEPTED)) as api, running(api, **options) as gateway:
+        with Client(gateway.port) as first, Client(gateway.port) as third:
+            first.send(post())
+            api.wait()
+            with Client(gateway.port) as second:
+                second.send(call())
+                gateway.until(lambda: 2 == len(gateway.gateway._under_way))
+            gateway.until(lambda: 1 == len(gateway.gateway._under_way))
+            third.send(post())
+            gateway.until(lambda: 2 == len(gateway.gateway._under_way))
+            hold.set()
+            assert (202, 202) == (first.answer().status, third.answer().status)
+        assert ({}, 0) == (gateway.refused(), api.count("1"))
+
+
+def test_without_a_queue_there_is_room_all_the_same() -> None:
+    """Only nobody waits for it."""
+    with Server(always(ACCEPTED)) as api, running(api, queue=0) as gateway:
+        assert 202 == ask(gateway.port, post()).status
+
+
+def test_who_is_let_in_as_the_end_begins_is_told_so_and_let_go() -> None:
+    """The kernel had taken its connection by then, and the gateway hadn't; the end waits for no idle dialer."""
+    hold, drained = Event(), list[bool]()
+    with Server(always(hold, ACCEPTED)) as api, running(api) as gateway, Client(gateway.port) as busy:
+        busy.send(post())
+        api.wait()
+        draining = Thread(target=lambda: drained.append(gateway.do(lambda: gateway.gateway.drain(PATIENCE))))
+        draining.start()
+        gateway.until(lambda: not gateway.gateway.is_ready)
+        with socket.create_server(("127.0.0.1", 0)) as listener, Client(listener.getsockname()[1]) as late:
+            taken, _ = listener.accept()
+            gateway.do(lambda: gateway.loop.connect_accepted_socket(lambda: Front(gateway.gateway), taken))
+            said = late.send(post()).answer()
+            assert is_error(said, 503, "draining", "not_sent")
+            assert ("close", b"") == (said.header("Connection"), late.rest())
+        hold.set()
+        assert 202 == busy.answer().status
+        draining.join(PATIENCE)
+        assert [True] == drained
+
+
+def test_the_end_waits_for_a_call_whose_dialer_has_left() -> None:
+    """And no longer: nobody is there any more whose leaving would be noticed."""
+    hold, drained = Event(), list[bool]()
+    with Server(always(hold, ACCEPTED)) as api, running(api) as gateway:
+        with Client(gateway.port) as dialer:
+            dialer.send(post())
+            api.wait()
+            dialer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset, not closed
+        gateway.until(lambda: not gateway.gateway._fronts)
+        draining = Thread(target=lambda: drained.append(gateway.do(lambda: gateway.gateway.drain(PATIENCE))))
+        draining.start()
+        gateway.until(lambda: not gateway.gateway.is_ready)
+        hold.set()
+        draining.join(PATIENCE)
+        assert [True] == drained
+        assert [Outcome.ACCEPTED] == [attempt.outcome for attempt in gateway.attempts()]
 
 
 def test_ipv6_is_spoken() -> None:

@@ -78,6 +78,20 @@ def test_a_fault_of_the_gateways_own_is_answered(monkeypatch: pytest.MonkeyPatch
         assert 1 == api.count("1")
 
 
+def test_a_fault_of_the_gateways_own_before_the_send_says_that_nothing_was_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """C14: a dialer that is told so can place its call again without ringing anybody twice."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    with Server(always(ACCEPTED)) as api, running(api) as gateway:
+        monkeypatch.setattr("call_initiation.gateway.relay._head", broken)
+        assert is_error(ask(gateway.port, call()), 502, "unreachable", "not_sent")
+        assert 0 == api.count("1")
+
+
 def _fill(aggregate: Aggregate) -> None:
     """Give every metric as many series as it takes, but for faults of ours, of which there shall be none.
 
