@@ -2,7 +2,6 @@
 
 import logging
 import threading
-from collections.abc import Sequence
 from threading import Event as Flag
 from threading import Thread
 
@@ -341,6 +340,19 @@ def test_the_accounts_are_exact_under_threads() -> None:
 # -- an exporter that was handed over -----------------------------------------------------------------------------
 
 
+def test_who_was_handed_over_is_flushed_once_it_has_taken_all() -> None:
+    """Not after a try that failed: it would hold back what it takes later. After the end nothing is held back."""
+    holding, collector = Holding(), Collector(NOT_NOW, NOT_NOW)
+    seen: list[int] = []
+    holding.force_flush = lambda: seen.append(len(collector.batches))  # type: ignore[method-assign]
+    spans = delivery(collector, handed_over=holding)
+    spans.put(1)
+    assert spans.flush(SOON)
+    assert [3] == seen
+    spans.close(SOON)
+    assert spans.flush(0.0)
+
+
 @pytest.mark.parametrize("fault", [None, ValueError("+33 1 99 00 00 00")])
 def test_who_was_handed_over_is_flushed_and_shut_down_with_us(
     fault: Exception | None, caplog: pytest.LogCaptureFixture
@@ -382,85 +394,6 @@ def test_a_flush_is_not_done_before_what_was_taken_is_let_go_of() -> None:
     may_go.set()
     thread.join(SOON)
     assert ["shutdown"] == holding.told
-
-
-# -- what waits elsewhere -----------------------------------------------------------------------------------------
-
-
-class Elsewhere:
-    """Records that wait in some other place."""
-
-    def __init__(self, *records: int) -> None:
-        self.records = list(records)
-        self.taken = 0
-        self.accounts = Ledger(recorded=len(records), pending=len(records), recovered=len(records))
-
-    def take(self, limit: int) -> Sequence[int]:
-        """Return the next records."""
-        self.taken = min(limit, len(self.records))
-        return self.records[: self.taken]
-
-    def settle(self, refused: int) -> None:
-        """Be done with them."""
-        self.records = self.records[self.taken :]
-        dropped = {"refused": refused} if refused else {}
-        self.accounts += Ledger(exported=self.taken - refused, pending=-self.taken, dropped=dropped)
-
-    def put_back(self) -> None:
-        """Keep them."""
-        self.taken = 0
-
-    def ledger(self) -> Ledger:
-        """Return the accounts."""
-        return self.accounts
-
-
-def both(collector: Collector, backlog: Elsewhere, interval: float = NEVER) -> Delivery[int]:
-    """Return a delivery of what waits in memory and elsewhere."""
-    return Delivery("spans", collector.connect, capacity=3, batch=2, interval=interval, backlog=backlog)
-
-
-def test_a_backlog_goes_first() -> None:
-    """In batches; its accounts are the stage's, too."""
-    collector, backlog = Collector(), Elsewhere(1, 2, 3)
-    collector.may_answer.clear()
-    spans = both(collector, backlog)
-    spans.put(10)
-    assert Ledger(recorded=4, pending=4, recovered=3) == accounts(spans)
-    collector.may_answer.set()
-    assert spans.flush(SOON)
-    assert [[1, 2], [3], [10]] == collector.batches
-    assert Ledger(recorded=4, exported=4, recovered=3) == accounts(spans)
-    spans.close(SOON)
-
-
-def test_a_backlog_is_tried_again_and_refused_like_the_rest() -> None:
-    """Not now, in part, for good."""
-    collector, backlog = Collector(NOT_NOW, Verdict(YES, refused=1), REFUSED), Elsewhere(1, 2, 3)
-    spans = both(collector, backlog, interval=0.01)
-    spans.put(10)
-    assert spans.flush(SOON)
-    assert [[1, 2], [1, 2], [3], [10]] == collector.batches
-    assert Ledger(recorded=4, exported=2, dropped={"refused": 2}, recovered=3) == accounts(spans)
-    spans.close(SOON)
-
-
-def test_a_backlog_is_not_dropped_at_the_end() -> None:
-    """What is in hand then is settled when the answer comes; only what waits in memory is lost."""
-    collector, backlog = Collector(), Elsewhere(1, 2, 3)
-    collector.may_answer.clear()
-    spans = both(collector, backlog)
-    spans.put(10)
-    spans.hurry()
-    assert collector.was_asked.wait(SOON)
-    spans.close(0.0)
-    assert Ledger(recorded=4, pending=3, dropped={"shutdown": 1}, recovered=3) == accounts(spans)
-    collector.may_answer.set()
-    thread = spans._thread
-    assert thread is not None
-    thread.join(SOON)
-    assert Ledger(recorded=4, exported=2, pending=1, dropped={"shutdown": 1}, recovered=3) == accounts(spans)
-    assert [[1, 2]] == collector.batches
 
 
 # -- a dialer's own pipeline --------------------------------------------------------------------------------------

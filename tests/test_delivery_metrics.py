@@ -1,5 +1,6 @@
 """What `delivery` promises of metrics: each export is accounted for, the last one is waited for, and no longer."""
 
+from threading import Event as Flag
 from threading import Thread
 
 import pytest
@@ -66,16 +67,23 @@ def test_the_interval_of_metrics_does_not_shorten_what_a_collector_asks_for() ->
 
 def test_a_flush_of_metrics_exports_what_stands_now() -> None:
     """An export that was under way before holds older numbers, and doesn't count as done."""
-    collector = Collector()
-    collector.may_answer.clear()
-    metrics = MetricsDelivery(collector.connect_metrics, NEVER)
+    waiting: list[int] = []
+    may_go, is_under_way = Flag(), Flag()
+
+    def export() -> Verdict:
+        waiting.append(len(metrics._flushes))
+        is_under_way.set()
+        assert may_go.wait(SOON)
+        return Verdict(YES)
+
+    metrics = MetricsDelivery(lambda: export, NEVER)
     metrics.start()
     metrics.hurry()
-    assert collector.was_asked.wait(SOON)
-    assert not metrics.flush(0.01)
-    collector.may_answer.set()
+    assert is_under_way.wait(SOON)
+    assert not metrics.flush(0.0)
+    may_go.set()
     assert metrics.flush(SOON)
-    assert len(collector.batches) >= 2
+    assert 0 == waiting[0] < waiting[1]
     metrics.close(SOON)
 
 
@@ -134,4 +142,4 @@ def test_a_reset_of_metrics_begins_anew() -> None:
     closed = MetricsDelivery(collector.connect_metrics, NEVER)
     closed.close(NEVER)
     closed.start()
-    assert Ledger() == accounts(closed)
+    assert (None, Ledger()) == (closed._thread, accounts(closed))
