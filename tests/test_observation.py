@@ -315,6 +315,16 @@ def test_a_transport_shows_whether_it_reads_streams(is_read: bool) -> None:  # n
     assert is_read == shared.are_sent
 
 
+@pytest.mark.parametrize("begin", [iter, aiter])
+@pytest.mark.parametrize("body", [{"content": b"{}"}, {"stream": Pieces(b"{}")}], ids=["bytes", "stream"])
+def test_a_body_that_is_begun_twice_was_sent_the_first_time(body: dict[str, Any], begin: Callable[[Any], Any]) -> None:
+    """What counts of a state is whether it came before the first byte could leave."""
+    with observe(Kept(), asked=request(json=None, **body)) as observation:
+        begun = [(begin(observation.request.stream), observation.sent_ns)[1] for _ in range(2)]
+        observation.answered(httpx.Response(202))
+    assert [None, None] != begun == [observation.sent_ns] * 2
+
+
 def test_a_transport_may_read_and_close_what_stood_in_after_it_answered() -> None:
     """One that answers before the body is sent goes on with the stream that it was given."""
     closed: list[bool] = []
