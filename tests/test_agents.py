@@ -268,6 +268,15 @@ def test_a_gap_closes_with_the_next_confirmation() -> None:
     assert [Certainty.STALE, Certainty.STALE, Certainty.KNOWN, Certainty.KNOWN] == certainties
 
 
+def test_a_read_is_believed_of_its_moment_though_nothing_is_heard_after_it() -> None:
+    """So it is for agents whom no channel reaches; the read before it has had its time."""
+    agents = followed()
+    agents.suspend(10)
+    agents.confirm(ANNA, 20)
+    certainties = [agents.as_of(ANNA, sent)[0].certainty for sent in (9.9, 10, 10.1, 20)]
+    assert [Certainty.STALE, Certainty.KNOWN, Certainty.STALE, Certainty.KNOWN] == certainties
+
+
 def test_some_agents_can_be_suspended() -> None:
     """A topic that was refused casts doubt on its own agent only; strangers are let pass."""
     agents = followed()
