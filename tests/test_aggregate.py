@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from call_initiation import catalogue
-from call_initiation.calls.endpoints import CALLS_OF_USER, TEMPLATES
+from call_initiation.calls.endpoints import CALLS, CALLS_OF_USER, TEMPLATES
 from call_initiation.catalogue import METRICS, Kind, Metric
 from call_initiation.events import (
     NO_AGENT,
     AgentState,
     Attempt,
     Category,
+    Certainty,
     Event,
     FeedChange,
     FeedState,
@@ -29,11 +30,13 @@ from call_initiation.events import (
     SkewChange,
     StateChange,
     StateLabel,
+    StateSource,
 )
 from call_initiation.recording.aggregate import Aggregate, Distribution, Exemplar, Family, Labels
 from samples import ACCEPTED, AGENT, REFUSED, SPAN, STARTED_AT, UNANSWERED
 
 HOSTILE = 50_000
+STATION = Refusal(codes=("conversation.error.no.user.station", "bad.request"), category=Category.STATION)
 
 
 def families(aggregate: Aggregate) -> dict[Metric, Family]:
@@ -62,6 +65,15 @@ def recorded(*events: Event) -> Aggregate:
 def refusal_with(*codes: str) -> Attempt:
     """Return a refused call with these codes."""
     return replace(REFUSED, refusal=Refusal(codes=codes, category=Category.SCHEMA))
+
+
+def counted(aggregate: Aggregate) -> Counter[tuple[str, Labels]]:
+    """Return how much was counted in each series."""
+    found = Counter[tuple[str, Labels]]()
+    for family in aggregate.snapshot():
+        found.update({(family.metric.name, labels): int(one.value) for labels, one in family.numbers.items()})
+        found.update({(family.metric.name, labels): sum(one.counts) for labels, one in family.distributions.items()})
+    return found
 
 
 def test_nothing_is_shown_before_anything_happened() -> None:
@@ -309,6 +321,35 @@ def test_more_kinds_of_attempts_than_are_kept_are_counted_all_the_same() -> None
     aggregate = recorded(*(refused(kind, StateLabel.BUSY) for kind in kinds * 2))
     assert 2 * len(kinds) == sum(numbers(aggregate, catalogue.ATTEMPTS).values()) == 2812
     assert 4 * len(kinds) == sum(numbers(aggregate, catalogue.ERROR_CODES).values())
+    assert 1_024 >= len(aggregate._series)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(REFUSED, endpoint=CALLS),
+        replace(REFUSED, outcome=Outcome.FAILED),
+        replace(REFUSED, status_code=409),
+        replace(REFUSED, refusal=None),
+        replace(REFUSED, refusal=replace(STATION, codes=("bad.request",))),
+        replace(REFUSED, refusal=replace(STATION, category=Category.SCHEMA)),
+        replace(REFUSED, agent=replace(AGENT, label=StateLabel.BUSY)),
+        replace(REFUSED, agent=replace(AGENT, state=replace(AGENT.state, certainty=Certainty.STALE))),
+        replace(REFUSED, agent=replace(AGENT, state=replace(AGENT.state, source=StateSource.REST))),
+        replace(REFUSED, agent=replace(AGENT, age=None)),
+        replace(REFUSED, findings=("no-destination",)),
+        replace(REFUSED, suspected_duplicate=True),
+    ],
+)
+def test_attempts_that_differ_in_one_thing_are_counted_apart(other: Attempt) -> None:
+    """Though the series of the one have been looked up before: both are counted as each would be alone."""
+    assert counted(recorded(REFUSED)) + counted(recorded(other)) == counted(recorded(REFUSED, other))
+
+
+def test_what_is_folded_is_counted_as_such_each_time() -> None:
+    """The last of 41 codes comes three times: once for the attempt and once among the codes."""
+    aggregate = recorded(*(refusal_with(f"code.{index}") for index in (*range(40), 40, 40, 40)))
+    assert {("error_code",): 6} == numbers(aggregate, catalogue.LABEL_OVERFLOW)
 
 
 def test_hostile_codes_fold_and_every_sum_stays_exact() -> None:

@@ -265,21 +265,31 @@ def test_each_call_is_masked_by_its_own_secret() -> None:
         assert attempt.refusal.message == "Not [secret]"
 
 
-@pytest.mark.parametrize("credentials", ["ZGlhbGVyOmNvcnJlY3QtaG9yc2U=", "x", "%%%"])
-def test_a_password_does_not_come_back_either(credentials: str) -> None:
-    """Basic credentials hide it from nobody; what isn't base64 hides nothing."""
+@pytest.mark.parametrize("scheme", ["Basic", "basic"])
+@pytest.mark.parametrize("credentials", ["ZGlhbGVyOmNvcnJlY3QtaG9yc2U=", "/zpjb3JyZWN0LWhvcnNl", "x", "%%%"])
+def test_a_password_does_not_come_back_either(credentials: str, scheme: str) -> None:
+    """Basic credentials hide it from nobody, whoever their user is; what isn't base64 hides nothing."""
     watch = Watch()
     body = json.dumps({"message": f"Not correct-horse, nor {credentials}."}).encode()
     observation = watch.call(
-        lambda _: httpx.Response(401, content=body), headers={"Authorization": f"Basic {credentials}"}
+        lambda _: httpx.Response(401, content=body), headers={"Authorization": f"{scheme} {credentials}"}
     )
     attempt = watch.assessor.assess(observation)
     assert attempt.refusal is not None
-    is_valid = credentials.startswith("ZGlh")
+    is_valid = len(credentials) > 3
     assert ("Not [secret] nor [secret]" if is_valid else f"Not correct-horse, nor {credentials}.") == (
         attempt.refusal.message
     )
     assert [] == watch.faults
+
+
+def test_no_secret_is_kept_longer_than_it_is_needed() -> None:
+    """A dump of the memory of a process that places no calls any more has none to tell."""
+    watch = Watch()
+    watch.assessor.assess(watch.call(lambda _: httpx.Response(401), headers={"Authorization": "Bearer correct-horse"}))
+    assert "correct-horse" in repr(watch.assessor)
+    watch.assessor.forget()
+    assert "correct-horse" not in repr(watch.assessor)
 
 
 # -- duplicates ---------------------------------------------------------------------------------------------------
@@ -297,8 +307,9 @@ def test_the_same_agent_and_destination_within_moments_is_suspect() -> None:
         watch.attempt(json=PAYLOAD, extensions=mine).suspected_duplicate,
         watch.attempt(json={}).suspected_duplicate,
         watch.attempt(json={}).suspected_duplicate,
+        watch.attempt(json={**PAYLOAD, "callUserId": "u-1"}).suspected_duplicate,
     ]
-    assert [False, True, False, False, False, False] == suspected
+    assert [False, True, False, False, False, False, False] == suspected
 
 
 # -- what can't be worked out -------------------------------------------------------------------------------------

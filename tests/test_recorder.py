@@ -151,11 +151,10 @@ def test_only_an_errors_body_is_waited_for(status: int) -> None:
 
 
 def test_what_finds_no_room_is_dropped_and_counted() -> None:
-    """Calls and updates have rooms of their own."""
+    """Calls and updates have rooms of their own; whoever hands one over learns whether it was taken."""
     bench = Bench(capacity=2).by_hand()
-    for _ in range(5):
-        bench.submit()
-        bench.recorder.update(UPDATE)
+    taken = [(bench.recorder.submit(bench.call()), bench.recorder.update(UPDATE)) for _ in range(5)]
+    assert [(True, True)] * 2 + [(False, False)] * 3 == taken
     expected = Ledger(recorded=5, pending=2, dropped={"queue_full": 3})
     assert (expected, expected) == (bench.attempts(), bench.updates())
 
@@ -304,8 +303,10 @@ def test_slices_grow_while_nobody_is_held_up_and_with_the_queue(
     assert (length, rest) == slice_and_rest(last, waited, fullness)
 
 
-def test_work_longer_than_a_slice_gives_way() -> None:
+def test_work_longer_than_a_slice_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call is recorded in one turn all the same."""
+    naps: list[float] = []
+    monkeypatch.setattr("call_initiation.recording.recorder.sleep", naps.append)
 
     def slow(_: Observation) -> Attempt:
         until = perf_counter() + 2 * SLICE
@@ -318,6 +319,7 @@ def test_work_longer_than_a_slice_gives_way() -> None:
         bench.submit()
     bench.recorder.turn(SETTLE)
     assert Ledger(recorded=3, exported=3) == bench.attempts()
+    assert NAP == naps[0]
 
 
 def test_what_is_refused_takes_no_room_for_long() -> None:
@@ -334,6 +336,17 @@ def test_what_is_refused_takes_no_room_for_long() -> None:
         assert len(bench.recorder._refused) > 2_000
     assert Ledger(recorded=5_000, dropped={"closed": 5_000}) == bench.attempts()
     assert Ledger(recorded=2_000, dropped={"closed": 2_000}) == bench.updates()
+
+
+def test_what_is_refused_is_counted_by_the_recorder() -> None:
+    """With each turn, so that a caller hardly ever has to."""
+    bench = Bench(capacity=1).by_hand()
+    for _ in range(3):
+        bench.submit()
+    assert 2 == len(bench.recorder._refused)
+    bench.recorder.turn(0.0)
+    assert 0 == len(bench.recorder._refused)
+    assert Ledger(recorded=3, pending=1, dropped={"queue_full": 2}) == bench.attempts()
 
 
 def test_being_closed_in_the_middle_of_a_turn_is_no_fault() -> None:

@@ -75,6 +75,33 @@ def test_a_flush_that_meets_a_close_ends() -> None:
     assert [True] == flushed
 
 
+def test_a_flush_does_not_pass_for_one_that_was_under_way() -> None:
+    """A turn that had begun before records only what had settled by then."""
+    bench = Bench(settle=60.0)
+    bench.first.may_go_on.clear()
+    bench.recorder.update(UPDATE)
+    assert bench.first.is_busy.wait(SOON)
+    bench.submit(monotonic())
+    flushed: list[bool] = []
+    flushing = Thread(target=lambda: flushed.append(bench.recorder.flush(SOON)))
+    flushing.start()
+    while not bench.recorder._flushes:
+        pass
+    bench.first.may_go_on.set()
+    flushing.join(SOON)
+    assert ([True], Ledger(recorded=1, exported=1)) == (flushed, bench.attempts())
+    bench.recorder.close(SOON)
+
+
+def test_after_a_flush_the_thread_waits_again() -> None:
+    """Else it would turn without a pause from then on, and take a processor."""
+    bench = Bench()
+    bench.recorder.update(UPDATE)
+    assert bench.recorder.flush(SOON)
+    assert not bench.recorder._wake.is_set()
+    bench.recorder.close(SOON)
+
+
 def test_flush_has_nothing_to_wait_for_without_a_thread() -> None:
     """Before the first call, after the end, and when a sink of its own asks."""
     bench = Bench(settle=0.0)

@@ -251,7 +251,7 @@ class Aggregate:
         if code == NONE:
             return NONE
         folded, is_overflow = self._codes.fold(code)
-        if is_overflow or code == OTHER:
+        if is_overflow:
             self._count_folded("error_code")
         return folded
 

@@ -164,7 +164,7 @@ class Recorder:
         """Note a fault of our own."""
         if len(self._faults) < _MAX_FAULTS:
             self._faults.append(stage)
-        if self._thread is None and not self._is_closed:
+        if self._thread is None:
             self._start()
 
     def flush(self, timeout: float) -> bool:
