@@ -281,6 +281,14 @@ def test_a_gateway_runs_where_nobody_reads_it(run: Run, listener: Listener, open
         assert (0, "", "") == run("serve", "--upstream", listener.url, *ANYWHERE, on=stdout)
 
 
+@pytest.mark.parametrize("command", ["check -", "check - --json", "check --help", "demo --for 1s --port 0"])
+def test_what_cannot_be_written_is_one_sentence(run: Run, command: str) -> None:
+    """The system's own, with status 1: an answer that nobody got is no success."""
+    with io.TextIOWrapper(Path("/dev/full").open("wb", buffering=0), write_through=True) as full:
+        ended = run(*command.split(), given=b'{"phoneNumber": "0199000000"}', on=full)
+    assert (1, "", "call-initiation-exporter: [Errno 28] No space left on device\n") == ended
+
+
 def test_streams_that_are_closed_are_the_null_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that was started without them reads nothing and writes nowhere."""
     monkeypatch.setattr(sys, "argv", ["call-initiation-exporter", "check", "-"])

@@ -171,6 +171,7 @@ def test_explain_exits_with_1_where_nothing_can_be_read(
             ("explain", "nope-33199000000.json"),
         ),
         (f"/: found what can't be read (is a directory), {A_FILE}", ("check", "/")),
+        (f"FILE: found an empty name, {A_FILE}", ("check", "")),
         (
             f"FILE: found JSON itself, {A_FILE}",
             ("check", ' {"phoneNumber": "+33199000000"}'),

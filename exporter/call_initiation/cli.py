@@ -46,12 +46,14 @@ def _run() -> None:
         if missing == "call_initiation":
             raise
         _end(1, f"this program needs {missing}, too: pip install 'call-initiation-exporter[service]'")
+    ended = 0, ""  # unless one of these comes, the app itself exits
     try:
         commands.app(prog_name="call-initiation-exporter")
-    except SettingsError as error:
-        _end(2, str(error))
-    except CallInitiationError as error:
-        _end(1, str(error))
+    except* SettingsError as errors:
+        ended = 2, str(errors.exceptions[0])
+    except* (CallInitiationError, OSError) as errors:  # what we say can't be written, for one: the disk is full
+        ended = 1, str(errors.exceptions[0])
+    _end(*ended)  # not above, where an exit would be put into a group
 
 
 def _end(status: int, sentence: str) -> NoReturn:

@@ -109,8 +109,8 @@ def _content(name: str) -> bytes:
     """Return what a file holds, as much of it as counts."""
     if name == _STDIN:
         return sys.stdin.buffer.read(_MOST_READ)
-    if name.lstrip().startswith(("{", "[")):
-        raise SettingsError("FILE", "JSON itself", _A_FILE)
+    if not name or name.lstrip().startswith(("{", "[")):
+        raise SettingsError("FILE", "JSON itself" if name else "an empty name", _A_FILE)
     try:
         with Path(name).open("rb") as file:
             return file.read(_MOST_READ)
