@@ -352,7 +352,8 @@ async def _agents(access: Access, agent_ids: list[str], *, ready: bool, as_json:
     if as_json:
         typer.echo(json.dumps(roster.document(standings), indent=2))
     else:
-        terminal.console(is_wide=True).print(roster.table(standings))
+        console = terminal.console(is_wide=True)
+        console.print(roster.table(standings, console.width))
     return int(ready and not all(one.is_ready for one in standings))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from rich import box
 from rich.table import Table
@@ -11,21 +11,56 @@ from rich.text import Text
 from call_initiation.agents.agents import label
 from call_initiation.agents.readiness import Standing
 
-_HEADINGS = ("agent", "state", "presence", "routing", "on call", "wrap-up", "station", "since", "ready")
+_HEADINGS: Final = ("agent", "state", "presence", "routing", "on call", "wrap-up", "station", "since", "ready")
+_SPARED: Final = ("wrap-up", "on call", "station", "routing", "since", "presence", "state")
+"""What a narrow terminal does without, the first of them first: who it is and whether they are ready always stand."""
+
+_PADDING: Final = 2
+_GAP: Final = _PADDING + 1
+"""Columns between two: the table itself has one more there, and one at either end."""
+_VERDICT: Final = 19
+"""Columns in which most reasons stand; those that are longer are broken between words."""
 
 
-def table(standings: Iterable[Standing]) -> Table:
-    """Return a row for each agent; the last column has the one reason of those who aren't ready."""
-    rows = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
-    for heading in _HEADINGS:
-        rows.add_column(heading, overflow="fold")
-    for one in standings:
-        state = one.state
-        parts = (state.presence, state.routing_status, state.on_call, state.wrap_up, _has(state.station), _since(one))
-        shown = (Text("?" if part is None else str(part)) for part in parts)
-        verdict = Text("ready", "green") if one.is_ready else Text(one.reason, "red")
-        rows.add_row(Text(one.agent_id), Text(label(state)), *shown, verdict)
+def table(standings: Iterable[Standing], width: int) -> Table:
+    """Return a row for each agent, within so many columns; the last cell has the one reason of those who aren't ready.
+
+    An id is broken only where it and a reason don't fit beside each other: it is there to be copied.
+    """
+    agents = [_cells(one) for one in standings]
+    headings: list[str] = list(_HEADINGS)
+    for spared in _SPARED:
+        if _width(headings, agents) > width:
+            headings.remove(spared)
+    rows = Table(box=box.SIMPLE_HEAD, padding=(0, _PADDING, 0, 0), pad_edge=False)
+    is_whole = _width(headings, agents) <= width
+    for heading in headings:
+        rows.add_column(heading, overflow="fold", no_wrap=is_whole and heading != "ready")
+    for cells in agents:
+        rows.add_row(*(cells[heading] for heading in headings))
     return rows
+
+
+def _cells(one: Standing) -> dict[str, Text]:
+    state = one.state
+    parts = {
+        "agent": one.agent_id,
+        "state": label(state),
+        "presence": state.presence,
+        "routing": state.routing_status,
+        "on call": state.on_call,
+        "wrap-up": state.wrap_up,
+        "station": _has(state.station),
+        "since": _since(one),
+    }
+    verdict = Text("ready", "green") if one.is_ready else Text(one.reason, "red")
+    return {name: Text("?" if part is None else str(part)) for name, part in parts.items()} | {"ready": verdict}
+
+
+def _width(headings: list[str], agents: list[dict[str, Text]]) -> int:
+    """Return how many columns the headings take; a long reason is broken, so it counts for less."""
+    widths = {heading: max(len(heading), *(len(cells[heading]) for cells in agents)) for heading in headings}
+    return sum(widths.values()) + _GAP * len(widths) - 1 - max(0, widths["ready"] - _VERDICT)
 
 
 def document(standings: list[Standing]) -> dict[str, Any]:
