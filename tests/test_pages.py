@@ -235,3 +235,11 @@ def test_an_address_that_is_taken_is_named(aggregate: Aggregate, address: str) -
     shown = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
     reason = "Address already in use"
     assert f"cannot listen on {shown}: {reason}; free the port, or choose another address" == str(caught.value)
+
+
+def test_an_address_of_another_machine_has_no_port_to_be_freed(aggregate: Aggregate) -> None:
+    """Only another address helps; this one is kept for documents (RFC 5737)."""
+    with pytest.raises(ListenError) as caught:
+        listening(aggregate, "192.0.2.1")
+    sentence = "cannot listen on 192.0.2.1:0: Cannot assign requested address; choose another address"
+    assert sentence == str(caught.value)

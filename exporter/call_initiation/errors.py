@@ -10,8 +10,14 @@ None of these ever reaches the code that places a call: telemetry may fail, it i
 Exceptions carry data and build their sentence in `__str__`.
 """
 
+import os
 from dataclasses import dataclass
-from typing import Self
+from errno import EADDRINUSE
+from typing import Final, Self
+
+from call_initiation.authority import authority
+
+_TAKEN: Final = os.strerror(EADDRINUSE)
 
 
 class CallInitiationError(Exception):
@@ -42,11 +48,12 @@ class ListenError(CallInitiationError):
     def of(cls, host: str, port: int, error: OSError) -> Self:
         """Return it with the system's own words: asyncio puts its own, with the address once more, before them."""
         words = (error.strerror or str(error)).rpartition(": ")[2].rpartition("] ")[2]
-        return cls(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", words[:1].upper() + words[1:])
+        return cls(authority(host, port), words[:1].upper() + words[1:])
 
     def __str__(self) -> str:
         """Name the address and what to do about it."""
-        return f"cannot listen on {self.address}: {self.reason}; free the port, or choose another address"
+        advice = "free the port, or choose another address" if self.reason == _TAKEN else "choose another address"
+        return f"cannot listen on {self.address}: {self.reason}; {advice}"
 
 
 @dataclass(eq=False)

@@ -20,6 +20,7 @@ from http import HTTPStatus
 from typing import Final
 
 from call_initiation import catalogue
+from call_initiation.authority import authority
 from call_initiation.calls.client import AsyncObservedTransport
 from call_initiation.calls.failures import Failure
 from call_initiation.errors import ListenError
@@ -116,7 +117,6 @@ class Gateway:
             ListenError: The address can't be had.
         """
         plan, loop = self._plan, asyncio.get_running_loop()
-        shown = f"[{plan.host}]" if ":" in plan.host else plan.host
         try:
             self._server = await loop.create_server(
                 lambda: Front(self),
@@ -128,7 +128,8 @@ class Gateway:
             )
         except OSError as error:
             raise ListenError.of(plan.host, plan.port, error) from error
-        self.url = f"http{'s' if plan.tls else ''}://{shown}:{self._server.sockets[0].getsockname()[1]}"
+        port = self._server.sockets[0].getsockname()[1]
+        self.url = f"http{'s' if plan.tls else ''}://{authority(plan.host, port)}"
         self._sweeping = loop.create_task(self._sweep())
         self.is_ready = True
 

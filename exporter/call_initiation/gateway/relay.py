@@ -23,6 +23,8 @@ from typing import Final
 import httptools
 import httpx
 
+from call_initiation.authority import authority
+
 _MAX_HEAD: Final = 65_536
 _BUFFER: Final = 262_144  # bytes of an answer that may wait for its reader
 
@@ -50,9 +52,8 @@ class Origin:
     @property
     def authority(self) -> bytes:
         """What the Host header says: the port only where it isn't the scheme's own."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
         is_implied = self.port == (_HTTPS if self.tls else _HTTP)
-        return (host if is_implied else f"{host}:{self.port}").encode()
+        return authority(self.host, None if is_implied else self.port).encode()
 
     @property
     def url(self) -> httpx.URL:

@@ -22,6 +22,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from prometheus_client import CollectorRegistry, make_wsgi_app  # pyright: ignore[reportUnknownVariableType] - untyped there
 
+from call_initiation.authority import authority
 from call_initiation.errors import ListenError
 from call_initiation.pages import landing
 from call_initiation.pages.windows import USUAL, WINDOWS
@@ -89,13 +90,12 @@ class Listener:
         patience: float = _PATIENCE,
     ) -> None:
         self.is_ready = True
-        host = f"[{address}]" if ":" in address else address
         try:
             self._server = _Server((address, port), guard, patience)
         except OSError as error:
             raise ListenError.of(address, port, error) from error
         self._server.set_app(_guarded(application(registry, snapshot, recent, lambda: self.is_ready), guard))
-        self.url = f"http{'s' if guard().tls else ''}://{host}:{self._server.server_port}"
+        self.url = f"http{'s' if guard().tls else ''}://{authority(address, self._server.server_port)}"
         Thread(target=self._server.serve_forever, args=(_LOOK,), name="call-initiation-listener", daemon=True).start()
 
     def close(self) -> None:

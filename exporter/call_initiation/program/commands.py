@@ -21,6 +21,7 @@ from rich.live import Live
 
 from call_initiation import __version__
 from call_initiation.agents import readiness
+from call_initiation.authority import authority
 from call_initiation.errors import SettingsError
 from call_initiation.feed.feed import Access
 from call_initiation.feed.follow import Following
@@ -396,7 +397,7 @@ def health(
 
 def _metrics_url(listen: Address) -> str:
     """Return where the metrics are on this machine; an address that means all of its own reaches it as well."""
-    return f"http://[{listen.host}]:{listen.port}" if ":" in listen.host else f"http://{listen.host}:{listen.port}"
+    return f"http://{authority(*listen)}"
 
 
 def _complaint(url: str) -> str:

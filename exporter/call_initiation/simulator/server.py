@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 
 from aiohttp import web
 
+from call_initiation.authority import authority
 from call_initiation.errors import CallInitiationError, ListenError
 from call_initiation.simulator.disturbances import FIELDS, STRIKES
 from call_initiation.simulator.exchange import MAX_REQUEST_BYTES, Answer, Request, stream, user_token, whole
@@ -116,7 +117,7 @@ class Server:
         except OSError as problem:
             await self._runner.cleanup()
             raise ListenError.of(host, port, problem) from problem
-        self.url = f"http://{_bracketed(host)}:{self._runner.addresses[0][1]}"
+        self.url = f"http://{authority(host, self._runner.addresses[0][1])}"
         self._ticking = asyncio.create_task(self._sockets.run())
         return self
 
@@ -210,10 +211,6 @@ def _told(disturbance: Field[Any]) -> str:
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"  {name:<18}  {effect}" for name, effect in rows)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 class ServerThread:
