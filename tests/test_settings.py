@@ -106,6 +106,21 @@ def test_each_mistake_in_a_file_has_its_sentence(mistake: str, monkeypatch: pyte
     assert Path(f"{mistake}.txt").read_text().rstrip("\n") == str(caught.value)
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """Some editors put one before what is else UTF-8."""
+    path = tmp_path / "exporter.toml"
+    path.write_text("settle = 1", encoding="utf-8-sig")
+    assert 1.0 == load(path).settle
+
+
+def test_a_file_that_is_nested_too_deeply_is_named(tmp_path: Path) -> None:
+    """As one that is no TOML."""
+    path = tmp_path / "exporter.toml"
+    path.write_text(f"settle = {'[' * 10_000}")
+    with pytest.raises(SettingsError, match="found what is no TOML"):
+        load(path)
+
+
 @pytest.mark.parametrize(("path", "reason"), [("none.toml", "no such file or directory"), (".", "is a directory")])
 def test_a_file_that_cannot_be_read_is_named(path: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the system's reason."""

@@ -274,6 +274,7 @@ FORMAT = "a file in Prometheus's web-config format"
     ("text", "sentence"),
     [
         ("a: [", f"--web-config {{path}}: found what is no YAML, expected {FORMAT}"),
+        ("[" * 10_000, f"--web-config {{path}}: found what is no YAML, expected {FORMAT}"),
         ("- a", "--web-config {path}: found a list, expected a mapping of settings"),
         (
             "tls: {}",

@@ -201,6 +201,6 @@ def _usable(key: str, found: str, expected: str) -> Generator[None]:
     """Say of an error what the operator should know of it; it may quote what isn't to be shown, and is left out."""
     try:
         yield
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "reason", None)
         raise SettingsError(key, f"{found} ({reason})" if reason else found, expected) from None

@@ -141,7 +141,9 @@ class Settings(BaseSettings):
     ] = Address("127.0.0.1", 8080)
     forward_all: Annotated[bool, Field(description="true or false")] = False
     prevent_repeats: Annotated[bool, Field(description="true or false")] = False
-    deadline: Annotated[float, BeforeValidator(duration), Field(gt=0, le=300, description="a duration up to 5m")] = 30.0
+    deadline: Annotated[
+        float, BeforeValidator(duration), Field(gt=0, le=300, description="a duration above 0, up to 5m")
+    ] = 30.0
     dialer_secret: Annotated[
         Annotated[SecretStr, AfterValidator(_header_value)] | None,
         Field(description="a secret that dialers know: printable ASCII, no blank at either end"),
@@ -228,10 +230,10 @@ def load(config: Path | None = None, flags: Mapping[str, object] | None = None) 
 
 def _file(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
     except OSError as error:
         found = f"what can't be read ({(error.strerror or str(error)).lower()})"
-    except ValueError as error:  # both decoders' errors are ValueErrors
+    except (ValueError, RecursionError) as error:  # both decoders' errors are ValueErrors
         found = f"what is no TOML ({error})"
     key = f"--config {path}"
     raise SettingsError(key, found, "a TOML file")
