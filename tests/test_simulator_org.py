@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from call_initiation.calls import endpoints
 from call_initiation.events import Presence, StateLabel
 from call_initiation.simulator.exchange import stream
 from call_initiation.simulator.org import (
@@ -22,6 +23,7 @@ from call_initiation.simulator.org import (
     Endpoint,
     Organisation,
     Request,
+    call_request,
     user_token,
     word,
 )
@@ -37,6 +39,20 @@ def traffic(organisation: Organisation, calls: int = 300) -> list[Answer]:
         payload = source.choice([{"phoneNumber": NUMBER}, from_to(agent_id), from_to(agent_id, type=None), {}])
         answers.append(organisation.place_call(call(agent_id, payload), NOW + number / 10))
     return answers
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize(
+    "rest",
+    ["", "/", "//", "/user", "/user/", "/user//", "/user/u-1", "/user/u-1/", "/user/u%2D1", "/c-1", "/c-1/", "/c-1/x"],
+)
+def test_it_knows_what_starts_a_call_as_the_exporter_does(method: str, rest: str) -> None:
+    """One trailing slash aside, and with the same id; else one would count what the other doesn't."""
+    path = f"{Endpoint.OWN}{rest}"
+    found = call_request(Request(method=method, path=path))
+    matched = endpoints.match(method, path.encode())
+    expected = matched and (matched.template, matched.user_id or matched.conversation_id or "")
+    assert expected == (found and (found.endpoint, found.target))
 
 
 def test_the_same_seed_gives_the_same_organisation_byte_for_byte() -> None:

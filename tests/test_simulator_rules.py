@@ -54,18 +54,31 @@ def test_a_missing_from_type_hides_its_code_in_the_details() -> None:
 
 
 def test_the_threads_shape_names_the_agent_itself() -> None:
-    """The agent is the body's, not the token's; a client's token will do."""
+    """Where the token doesn't: it is a client's, which has no user."""
     organisation = Organisation(behaviour=ALL)
     agent_id = organisation.agent_ids[7]
-    request = CallRequest(headers=headers(client_token(organisation)), body=json.dumps(from_to(agent_id)).encode())
-    assert 202 == organisation.place_call(request, NOW).status
-    assert agent_id == organisation.ledger[0].agent_id
+    for payload in (from_to(agent_id), from_to(None, id=agent_id)):
+        assert 202 == organisation.place_call(_by_client(organisation, payload), NOW).status
+    assert [agent_id] * 2 == [entry.agent_id for entry in organisation.ledger]
+
+
+def test_a_call_is_the_tokens_users_whomever_the_body_names() -> None:
+    """The API documents that, and no document knows a `from`; the exporter takes it so, too."""
+    organisation = Organisation(behaviour=ALL)
+    own, another = organisation.agent_ids[:2]
+    for named in (another, NOBODY):
+        assert 202 == organisation.place_call(call(own, from_to(named)), NOW).status
+    assert [own] * 2 == [entry.agent_id for entry in organisation.ledger]
+
+
+def _by_client(organisation: Organisation, payload: object) -> CallRequest:
+    return CallRequest(headers=headers(client_token(organisation)), body=json.dumps(payload).encode())
 
 
 def test_an_agent_who_does_not_exist_is_in_no_state_to_call() -> None:
     """The thread's rule for an `agentId` that is nobody's; the ledger knows of no agent."""
     organisation = Organisation(behaviour=CALM)
-    answer = organisation.place_call(call(organisation.agent_ids[0], from_to(NOBODY)), NOW)
+    answer = organisation.place_call(_by_client(organisation, from_to(NOBODY)), NOW)
     assert (400, INVALID_AGENT_STATE) == code_of(answer)
     assert (None, UNKNOWN_STATE, StateLabel.UNKNOWN) == _agent_in_ledger(organisation)
 
@@ -78,7 +91,7 @@ def _agent_in_ledger(organisation: Organisation) -> tuple[object, object, object
 def test_a_call_for_nobody_can_be_let_through() -> None:
     """Where the behaviour refuses no state, even this one is accepted, and nobody's state changes for it."""
     organisation = Organisation(behaviour=ALL)
-    assert 202 == organisation.place_call(call(organisation.agent_ids[0], from_to(NOBODY)), NOW).status
+    assert 202 == organisation.place_call(_by_client(organisation, from_to(NOBODY)), NOW).status
     assert UNKNOWN_STATE is organisation.state(NOBODY)
 
 

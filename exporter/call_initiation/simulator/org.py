@@ -18,7 +18,7 @@ from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 from call_initiation.events import UNKNOWN_STATE, AgentState, StateLabel
 from call_initiation.simulator import views
@@ -192,10 +192,10 @@ class Organisation:
         return self._budget.spend(grant.holder, self.now)
 
     def _agent(self, request: CallRequest, payload: object, grant: Grant) -> Agent | None:
-        named = request.target if request.endpoint is Endpoint.ON_BEHALF else from_agent_id(payload)
-        if named or request.endpoint is Endpoint.ON_BEHALF:
-            return self._find(named)
-        return grant.user
+        """Return who places a call: whom the path names, else the token's user, else whom the body names."""
+        if request.endpoint is Endpoint.ON_BEHALF:
+            return self._find(request.target)
+        return grant.user or self._find(from_agent_id(payload))
 
     def _find(self, agent_id: str) -> Agent | None:
         return None if agent_id in self.disturbances.deleted else self._staff.agents.get(agent_id)
@@ -369,17 +369,17 @@ class Organisation:
 
 
 def call_request(request: Request) -> CallRequest | None:
-    """Return the request as one that starts a call, or None for any other."""
-    match request.method, request.path.split("/")[1:]:
+    """Return the request as one that starts a call, one trailing slash aside, or None for any other."""
+    match request.method, request.path.removesuffix("/").split("/")[1:]:
         case "POST", ["api", "v2", "conversations", "calls"]:
             endpoint, target = Endpoint.OWN, ""
-        case "POST", ["api", "v2", "conversations", "calls", "user", target]:
+        case "POST", ["api", "v2", "conversations", "calls", "user", target] if target:
             endpoint = Endpoint.ON_BEHALF
-        case "POST", ["api", "v2", "conversations", "calls", target]:
+        case "POST", ["api", "v2", "conversations", "calls", target] if target not in {"", "user"}:
             endpoint = Endpoint.CALLBACK
         case _:
             return None
-    return CallRequest(endpoint=endpoint, target=target, headers=request.headers, body=request.body)
+    return CallRequest(endpoint=endpoint, target=unquote(target), headers=request.headers, body=request.body)
 
 
 def _listed(query: Mapping[str, list[str]], name: str) -> list[str]:

@@ -3,7 +3,8 @@
 A rule is a pure function from a `Case` to a `Finding`, or to None where it finds no fault. The first finding wins.
 `DOCUMENTED_RULES` follow the official swagger and SDK; `THREAD_RULES` follow a community thread alone, and are here
 because users of the exporter dial through gateways and test systems that were built after it. What the live API does
-on `/calls/user/{userId}` with a client's token isn't known: here it is accepted.
+on `/calls/user/{userId}` with a client's token isn't known: here it is accepted. Nor is whose call it is where the
+body's `from` names another than the token's user: the API documents that it is the user's own, and so it is here.
 """
 
 import uuid
@@ -91,8 +92,9 @@ def parsed(body: bytes) -> object:
 
 
 def from_agent_id(payload: object) -> str:
-    """Return `from.agentId` of the thread's shape; empty where there is none."""
-    found = _object(_object(payload).get("from")).get("agentId")
+    """Return `from.agentId` of the thread's shape, else `from.id`; empty where there is neither."""
+    caller = _object(_object(payload).get("from"))
+    found = caller.get("agentId") or caller.get("id")
     return found if isinstance(found, str) else ""
 
 
