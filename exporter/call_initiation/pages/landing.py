@@ -45,6 +45,7 @@ a { color: var(--link); margin-right: 1rem; }
 header { display: flex; flex-wrap: wrap; align-items: baseline; gap: 0 2rem; border-bottom: 1px solid var(--line); }
 h1 { font-size: 1.3rem; } h2 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
 code, pre { font-family: ui-monospace, monospace; font-size: .92em; }
+#headline code { overflow-wrap: anywhere; }
 pre { padding: 1rem; border: 1px solid var(--line); overflow-x: auto; }
 dl { display: flex; flex-wrap: wrap; gap: .5rem 3rem; margin: 1.2rem 0; }
 dl div { display: flex; flex-direction: column-reverse; }
@@ -55,10 +56,10 @@ th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid var(-
   font-weight: normal; line-height: 1.3; }
 .texts th, .texts td { text-align: left; vertical-align: top; }
 #failures { max-height: 26rem; overflow-y: auto; }
+#cells th code, #failures td:nth-child(3) code { display: block; width: max-content; max-width: min(24rem, 40vw);
+  white-space: normal; overflow-wrap: anywhere; }
 #failures thead th { position: sticky; top: 0; z-index: 1; background: var(--paper); }
 #feed td { white-space: normal; }
-@media (max-width: 40rem) { body { padding: .5rem 1rem 1rem; }
-  tbody th code { display: block; max-width: 9rem; white-space: normal; overflow-wrap: anywhere; } }
 thead th { color: var(--dim); } tbody th, thead th:first-child { text-align: left; }
 th:first-child { position: sticky; left: 0; padding-left: 0; background: var(--paper); }
 small { display: block; color: var(--dim); }
@@ -68,6 +69,9 @@ small { display: block; color: var(--dim); }
 .s5 { background: rgb(var(--shade) / .35); }
 .s2 small, .s3 small, .s4 small, .s5 small { color: inherit; }
 svg { display: block; width: 7rem; height: 1.4rem; } path { stroke: rgb(var(--shade)); }
+@media (max-width: 40rem) { body { padding: .5rem 1rem 1rem; } th, td { padding: .2rem .4rem; } svg { width: 3.5rem; } }
+@media print { @page { size: landscape; } body { padding: 0; font-size: 11px; } th, td { padding: .1rem .35rem; }
+  .scroll, #failures { overflow: visible; max-height: none; } tr { break-inside: avoid; } }
 #window { margin-top: .8rem; } #window a[aria-current] { color: inherit; font-weight: bold; text-decoration: none; }
 .note { color: var(--dim); max-width: 60rem; }
 #silent { color: var(--flag); } footer { margin-top: 2rem; color: var(--dim); }
