@@ -59,6 +59,47 @@ def test_a_feed_is_up_once_all_are_known() -> None:
     assert [("down", ""), ("up", ""), ("down", "stopped")] == run(told())
 
 
+ONE_QUEUE = tuple(Organisation(1, 3).teams.queues)[:1]
+
+
+@pytest.mark.parametrize("following", [Following(as_seen=True), Following(queue_ids=ONE_QUEUE)])
+def test_a_feed_with_nobody_to_follow_is_up_while_the_api_lets_us_in(following: Following) -> None:
+    """Nothing is missed; where no token can be had, whoever came wouldn't be followed."""
+
+    async def told() -> None:
+        rig = Rig(following, token_seconds=600)
+        rig.disturb(members=dict.fromkeys(following.queue_ids, ()))
+        rig.answers["POST", "/oauth/token"] = refusal
+        async with rig.followed():
+            await asyncio.sleep(120)
+            assert ("up", "") not in rig.changes
+            rig.answers.clear()
+            await rig.until(lambda: ("up", "") in rig.changes)
+            rig.answers["POST", "/oauth/token"] = refusal
+            await rig.until(lambda: ("down", "connect_failed") in rig.changes)
+            rig.answers.clear()
+            await rig.until(lambda: ("up", "connect_failed") in rig.changes)
+            rig.door.seen(rig.organisation.agent_ids[0])
+            await rig.until(lambda: rig.known() == following.as_seen)
+        assert [] == rig.faults
+
+    run(told())
+
+
+def test_a_feed_whose_teams_were_never_read_is_down() -> None:
+    """It may have missed anybody."""
+    queue = next(iter(Organisation(1, 10).teams.queues))
+
+    async def told() -> None:
+        rig = Rig(Following(queue_ids=(queue,)), agents=10)
+        rig.answers["GET", f"/queues/{queue}/members"] = refusal
+        async with rig.followed():
+            await asyncio.sleep(120)
+            assert [("down", "")] == rig.changes
+
+    run(told())
+
+
 def test_a_shard_that_goes_down_takes_the_feed_with_it() -> None:
     """It is up again when all its shards are, and says what had been wrong."""
 

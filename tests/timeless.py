@@ -67,6 +67,7 @@ class World:
     Args:
         agents: How many there are.
         pace: How many times faster than in a real call centre they live.
+        token_seconds: How long a token lives.
 
     Attributes:
         answers: What is answered instead of the organisation, by method and the path's end.
@@ -74,8 +75,8 @@ class World:
         channel_ids: Of each of them.
     """
 
-    def __init__(self, agents: int = 3, pace: float = 0.001) -> None:
-        behaviour = replace(CALM, refusals={}, rate_limit=100_000, pace=pace)
+    def __init__(self, agents: int = 3, pace: float = 0.001, token_seconds: int = CALM.token_seconds) -> None:
+        behaviour = replace(CALM, refusals={}, rate_limit=100_000, pace=pace, token_seconds=token_seconds)
         self.organisation = Organisation(1, agents, started=START, behaviour=behaviour)
         self.exporter = Exporter()
         self.told: list[Told] = []

@@ -167,7 +167,10 @@ AGENT_STATE_CHANGES: Final = Metric(
     folds=("from_state", "to_state"),
 )
 FEED_UP: Final = Metric(
-    "call_initiation.feed.up", Kind.GAUGE, "", "Whether the state feed is up: 1 or 0; absent without a feed."
+    "call_initiation.feed.up",
+    Kind.GAUGE,
+    "",
+    "Whether the state feed is up: 1 or 0, and 1 with nobody to follow yet, if it has a token; absent without a feed.",
 )
 FEED_RECONNECTS: Final = Metric(
     "call_initiation.feed.reconnects",

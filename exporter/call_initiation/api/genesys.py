@@ -89,6 +89,10 @@ class GenesysApi:
         self._clock = clock
         self._sleep = sleep
 
+    async def enter(self) -> None:
+        """See to it that there is a token; nothing is sent while there is one that is good."""
+        await self._tokens.value()
+
     async def me(self) -> JsonObject:
         """Return the user of our own token; a token of client credentials has none, which is an error here."""
         return await self._call("GET", _ME)

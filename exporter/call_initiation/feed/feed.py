@@ -25,6 +25,7 @@ from call_initiation.agents.skew import http_date
 from call_initiation.agents.timeline import BLUR, Timeline
 from call_initiation.agents.users import as_text
 from call_initiation.api import notifications, regions
+from call_initiation.api.channel import Reason
 from call_initiation.api.genesys import GenesysApi
 from call_initiation.api.pacing import Backoff, Budget
 from call_initiation.api.sockets import connector
@@ -76,7 +77,7 @@ class Feed:
         self._polled: list[str] = []
         self._turn = 0
         self._hears_calls = True
-        self._has_polled = False
+        self._is_open: bool | None = None
         self._skew: float | None = None
         self._tasks = asyncio.TaskGroup()
 
@@ -157,7 +158,23 @@ class Feed:
         return [*self._polled, *(agent_id for shard in self._shards for agent_id in shard.unheard)]
 
     async def _poll(self) -> None:
-        """Read the next few in turn."""
+        """Read the next few in turn; until there is a channel, how that goes is how the feed is."""
+        try:
+            await self._read_next()
+        except UpstreamError:
+            self._open(is_open=False)
+            raise
+        self._open(is_open=all(team.is_known for team in self._teams))
+
+    def _open(self, *, is_open: bool) -> None:
+        if self._shards or is_open is bool(self._is_open):
+            return
+        is_anew = self._is_open is not None
+        self._is_open = is_open
+        state = FeedState.UP if is_open else FeedState.DOWN
+        self._tell(FeedChange(state=state, reason=Reason.CONNECT_FAILED if is_anew else "", at=self._means.now()))
+
+    async def _read_next(self) -> None:
         unreached = self._unreached()
         start = self._turn if self._turn < len(unreached) else 0
         self._turn = start + AT_ONCE
@@ -166,9 +183,8 @@ class Feed:
             # A channel may have been had meanwhile, or an agent dropped: then this is told by others, or not at all.
             for agent_id in readings.keys() & self._unreached():
                 self._tell(readings[agent_id])
-            if not self._shards and not self._has_polled:
-                self._has_polled = True
-                self._tell(FeedChange(state=FeedState.UP, at=self._means.now()))
+        elif not self._shards:  # whoever comes will be followed, if we are let in
+            await self._means.api.enter()
 
     async def _read(self, ids: list[str]) -> dict[str, Told]:
         """Read agents; what is shown is vouched for at that moment only."""

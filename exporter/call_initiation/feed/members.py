@@ -72,6 +72,11 @@ class Team:
         self._backoff = backoff
         self._rested_at = -inf
 
+    @property
+    def is_known(self) -> bool:
+        """Whether its members were ever read."""
+        return self._rested_at > -inf
+
     async def look(self, known: Iterable[str], now: Callable[[], float]) -> list[str]:
         """Return the members' ids; `known` are those of the last look.
 
