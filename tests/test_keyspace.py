@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from stores import RedisServer, until
 
 ENTRY = {"e": "1", "n": "1", "t": "1.0", "o": "0.0", "w": "[]"}
 NEXT = ENTRY | {"n": "2"}
+GROWING = Path(__file__).parents[1] / "docs" / "growing.md"
 
 Story = Callable[[Keyspace], Awaitable[None]]
 
@@ -193,16 +194,69 @@ def test_what_fails_is_an_os_error(redis: RedisServer) -> None:
 
     async def story(keys: Keyspace) -> None:
         assert 0 < await keys.time()
-        with redis.paused(), pytest.raises(OSError, match="Timeout"):
+        with redis.paused(), pytest.raises(OSError, match="doesn't answer in time"):
             await keys.time()
         redis.client.set("call-initiation:{test}:words", "something else")
         with pytest.raises(OSError, match="WRONGTYPE"):
             await keys.after("0-0", 0.0)
         redis.kill()
-        with pytest.raises(OSError, match="onnect"):
+        with pytest.raises(OSError, match="can't be reached"):
             await keys.time()
 
     tell(redis, story)
+
+
+NEEDED = "+eval +time +get +set +del +pexpire +hset +hget +hdel +hscan +xadd +xread +xrevrange +sadd +spop +select"
+
+
+@pytest.mark.parametrize("without", ["", *NEEDED.replace("+select", "").split()])
+def test_an_acl_that_grants_what_is_documented_suffices(redis: RedisServer, without: str) -> None:
+    """And each part of it is needed; who lacks one is told so."""
+    acl = next(line for line in map(str.strip, GROWING.read_text().splitlines()) if line.startswith("ACL SETUSER "))
+    assert f"ACL SETUSER call-initiation on >PASSWORD ~call-initiation:* {NEEDED}" == acl
+    granted = [rule for rule in acl.split()[3:] if rule != without]
+    redis.client.execute_command("ACL", "SETUSER", "call-initiation", *granted)
+
+    async def use(keys: Keyspace) -> None:
+        await keys.time()
+        epoch = await keys.elect("a", 60.0)
+        assert await keys.renew("a", 60.0)
+        await keys.ask(["y"])
+        assert ["y"] == await keys.say(epoch, ENTRY, {"x": "new"})
+        assert [] == await keys.say(epoch, NEXT, {"x": ""})
+        assert (epoch, NEXT) == (await keys.latest())[::2]
+        assert 2 == len(await keys.after("0-0", 0.0))
+        assert (0, []) == await keys.summaries(0)
+        await keys.resign("a")
+
+    async def told() -> None:
+        url = redis.url.replace("//", "//call-initiation:PASSWORD@").replace("/0", "/1")
+        keys = Keyspace(url, "test", 5.0)
+        try:
+            with pytest.raises(OSError, match="its ACL refuses a command") if without else nullcontext():
+                await use(keys)
+        finally:
+            await keys.close()
+
+    asyncio.run(told())
+
+
+def test_other_refusals_are_named_by_their_code(redis: RedisServer) -> None:
+    """Or by what the client calls them."""
+
+    async def story(keys: Keyspace) -> None:
+        redis.client.config_set("min-replicas-to-write", 1)
+        with pytest.raises(OSError, match=r"^it refuses a command \(NOREPLICAS\)$"):
+            await keys.elect("a", 60.0)
+
+    tell(redis, story)
+    redis.url = redis.url.replace("/0", "/99")
+
+    async def another(keys: Keyspace) -> None:
+        with pytest.raises(OSError, match=r"^it refuses a command \(ResponseError\)$"):
+            await keys.time()
+
+    tell(redis, another)
 
 
 def test_what_failed_is_tried_again_with_other_connections(redis: RedisServer) -> None:
@@ -217,7 +271,7 @@ def test_what_failed_is_tried_again_with_other_connections(redis: RedisServer) -
         await until(lambda: len(connected()) == 2)
         before = connected()
         redis.client.replicaof("127.0.0.1", "1")
-        with pytest.raises(OSError, match="read only"):
+        with pytest.raises(OSError, match="it is a replica"):
             await keys.elect("a", 60.0)
         with suppress(OSError):  # it may be told of the demotion
             await reading

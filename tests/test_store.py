@@ -17,6 +17,7 @@ from call_initiation.feed.follow import Following
 from call_initiation.recording.updates import Forgotten, Reading, Told
 from call_initiation.sharing.hearing import Entry
 from call_initiation.sharing.keyspace import Keyspace
+from call_initiation.sharing.outage import Outage
 from call_initiation.sharing.store import RHYTHM, Member, Rhythm, _name, shared
 from call_initiation.simulator.org import CALM, CLIENT_ID, CLIENT_SECRET, Organisation, user_token
 from call_initiation.simulator.server import Server, ServerThread
@@ -144,6 +145,53 @@ def test_a_store_may_come_later(redis: RedisServer) -> None:
         await until(lambda: process.is_up)
         await process.leave()
         assert ("down", "store_lost") == process.states[-1]
+
+    asyncio.run(told())
+
+
+Wrong = Callable[[RedisServer], object]
+
+WRONGS: dict[str, tuple[Wrong, Wrong]] = {
+    "it is out of memory": (
+        lambda it: it.client.config_set("maxmemory", 1),
+        lambda it: it.client.config_set("maxmemory", 0),
+    ),
+    "it is a replica": (lambda it: it.client.replicaof("127.0.0.1", "1"), lambda it: it.client.replicaof("NO", "ONE")),
+    "its ACL refuses a command or a key": (
+        lambda it: it.client.acl_setuser("default", enabled=True, commands=["-xadd"]),
+        lambda it: it.client.acl_setuser("default", enabled=True, commands=["+xadd"]),
+    ),
+    "it can't be reached": (RedisServer.kill, RedisServer.start),
+}
+
+
+@pytest.mark.parametrize("why", WRONGS)
+def test_a_store_that_fails_is_told_of_once(redis: RedisServer, caplog: pytest.LogCaptureFixture, why: str) -> None:
+    """With what it means and what to do; and that it is well again, once."""
+    break_it, mend_it = WRONGS[why]
+
+    class Counting(Outage):
+        """Counts failures."""
+
+        failures = 0
+
+        def failed(self, why: str) -> None:
+            """Count another one."""
+            self.failures += 1
+            super().failed(why)
+
+    def logged() -> list[str]:
+        return [text for text in caplog.messages if "shared store" in text]
+
+    async def told() -> None:
+        async with leading(redis.url) as (process, _):
+            process.member._keys.outage = outage = Counting(10 * QUICK.silence)
+            break_it(redis)
+            await until(lambda: outage.failures > 5 and not process.is_up)
+            assert [why] == [text.rpartition(": ")[2].partition(";")[0] for text in logged()]
+            await asyncio.to_thread(mend_it, redis)
+            await until(lambda: process.is_up)
+            await until(lambda: logged()[1:] == ["the shared store is well again"])
 
     asyncio.run(told())
 

@@ -22,6 +22,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from call_initiation.errors import SettingsError
+from call_initiation.sharing.outage import Outage
 
 _KEPT: Final = 4_096
 """Entries of the stream; a reader that is farther behind begins anew."""
@@ -80,6 +81,29 @@ return {epoch, redis.call('xrevrange', KEYS[2], '+', '-', 'COUNT', 1)}
 
 _NUMBER: Final = re.compile(r"/?[0-9]*")
 """What names a database."""
+
+_CALM: Final = 10.0
+"""How many times as long as an answer is waited for nothing may fail in a store that is well."""
+
+_REPLICA: Final = "it is a replica; name the primary in the URL"
+
+_REASONS: Final = {
+    "OutOfMemoryError": "it is out of memory; raise its maxmemory, or see what else fills it",
+    "ReadOnlyError": _REPLICA,
+    "UNBLOCKED": _REPLICA,  # it has just become one
+    "NoPermissionError": "its ACL refuses a command or a key; docs/growing.md lists those that are needed",
+    "AuthenticationError": "it refuses the user or the password in the URL",
+    "BusyLoadingError": "it loads its data; it is ready soon",
+    "ConnectionError": "it can't be reached; see whether it runs, and whether host, port and TLS in the URL are right",
+    "TimeoutError": "it doesn't answer in time; see whether it runs, is overloaded, or expects TLS (rediss://)",
+}
+"""What is wrong and what to do, by the name of the client's exception, or by Redis's code where the client has none."""
+
+_OF_ACL: Final = "The user executing the script can't run"
+"""How Redis 7 says, without a code, that its ACL refuses a command within a script."""
+
+_CODE: Final = re.compile(r"[A-Z]{3,20}\b")
+"""What an error of Redis's begins with, where the client has no exception of its own for it."""
 
 Fields = Mapping[str, str]
 
@@ -144,6 +168,9 @@ class Keyspace:
         url: Where Redis or Valkey is.
         name: Of whom the keys are.
         reach: Seconds after which an answer isn't waited for any longer.
+
+    Attributes:
+        outage: Told of each failure and of each success.
     """
 
     def __init__(self, url: str, name: str, reach: float) -> None:
@@ -152,6 +179,7 @@ class Keyspace:
         self._keys = [f"call-initiation:{{{name}}}:{key}" for key in ("leader", "epoch", "words", "states", "asked")]
         self._failure = RedisError
         self._client = _client(url, reach)
+        self.outage = Outage(_CALM * reach)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -220,10 +248,15 @@ class Keyspace:
     async def _do(self, *command: Any) -> Any:
         before = _cancellations()
         try:
-            return await self._client.execute_command(*command)
+            answer = await self._client.execute_command(*command)
         except self._failure as failure:
+            reason = _reason(failure)
+            self.outage.failed(reason)
             await self._leave()
-            raise OSError(str(failure)) from failure
+            raise OSError(reason) from failure
+        else:
+            self.outage.worked()
+            return answer
         finally:
             if _cancellations() > before:  # before Python 3.12, `wait_for`, by which the client waits, may swallow one
                 raise asyncio.CancelledError
@@ -234,6 +267,16 @@ class Keyspace:
         with suppress(self._failure):
             await pool.update_active_connections_for_reconnect()
             await pool.disconnect(inuse_connections=False)
+
+
+def _reason(failure: Exception) -> str:
+    """Return what is wrong and what to do; a failure's own text isn't quoted but for its code."""
+    name, text = type(failure).__name__, str(failure)
+    if text.startswith(_OF_ACL):
+        name = "NoPermissionError"
+    if code := _CODE.match(text):
+        name = code[0]
+    return _REASONS.get(name) or f"it refuses a command ({name})"
 
 
 def _cancellations() -> int:

@@ -235,11 +235,10 @@ class Member:
             began = self._port.now()
             try:
                 await work()
-            except OSError as error:
-                _logger.warning("the shared store can't be reached: %s", type(error.__cause__ or error).__name__)
+            except OSError:
                 self._hearing.doubt(Trouble.LOST, self._port.now())
             except Garbled:
-                _logger.warning("the shared store holds what can't be read: another version's, or another program's")
+                self._keys.outage.failed("it holds what can't be read: another version's, or another program's")
                 self._hearing.doubt(Trouble.INCOMPLETE, self._port.now())
             except Exception:  # noqa: BLE001 - a fault of ours must not end the feed
                 self._port.fault("feed")
