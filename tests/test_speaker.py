@@ -129,6 +129,29 @@ def test_what_waits_is_bounded_and_a_doubt_is_always_taken(redis: RedisServer) -
     tell(redis, story)
 
 
+def test_a_feed_is_of_use_while_it_is_up_or_tells_of_agents() -> None:
+    """What it tells of itself, and that nothing is trusted, is of no use."""
+    now = 1000.0
+    port = Port(lambda: now, lambda _: True, pytest.fail)
+    speaker = Speaker(Keyspace("redis://127.0.0.1:1", "test", 0.3), 1, CommonClock(), port, 0.05)
+    told: list[tuple[Told, float]] = [
+        (FeedChange(state=FeedState.DOWN, at=1.0), 10.0),
+        (Suspension(1.0), 20.0),
+        (SkewChange(seconds=1.0), 30.0),
+        (Forgotten("a"), 10.0),
+        (FeedChange(state=FeedState.UP, at=1.0), 0.0),
+        (Suspension(1.0, ("a",)), 0.0),
+        (FeedChange(state=FeedState.DOWN, at=1.0), 10.0),
+        (StateUpdate("a", BUSY, 1.0), 10.0),
+        (FeedChange(state=FeedState.DOWN, at=1.0), 20.0),
+        (Reading("a", (), None, lasts=False), 10.0),
+    ]
+    for one, useless_for in told:
+        assert speaker.tell(one)
+        now += 10.0
+        assert useless_for == speaker.useless_for
+
+
 def test_who_was_deposed_falls_silent(redis: RedisServer) -> None:
     """By the store's word."""
 

@@ -221,6 +221,37 @@ def test_a_leader_that_cannot_renew_its_lease_ends_its_feed(redis: RedisServer) 
     asyncio.run(told())
 
 
+def test_a_leader_that_can_follow_nobody_lets_another_one_lead(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who does better keeps the lead; where nobody else is there, it is tried again."""
+    monkeypatch.setattr("call_initiation.sharing.store.BLUR", 0.0)
+    rhythm = replace(QUICK, fruitless=0.3)
+
+    async def told() -> None:
+        reigns = 0
+
+        async def cut_off(port: Port, _: Door) -> None:
+            nonlocal reigns
+            reigns += 1
+            port.tell(FeedChange(state=FeedState.DOWN, reason="connect_failed", at=port.now()))
+            await asyncio.Event().wait()
+
+        first = Process(redis.url, cut_off, rhythm)
+        await until(lambda: reigns == 2)
+        second = Process(redis.url, well, rhythm)
+        await until(lambda: first.is_up and second.is_up)
+        seen, since = reigns, time()
+        await until(lambda: time() > since + 3 * rhythm.fruitless)
+        assert (True, seen) == (first.is_up, reigns)
+        await second.leave()
+        await until(lambda: reigns > seen)
+        await first.leave()
+
+    asyncio.run(told())
+    assert "this process lets another one lead: for 0 s it could follow nobody" in caplog.messages
+
+
 def test_a_successor_waits_until_what_was_said_is_past(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it reads then is newer, whatever the clocks say; where nothing was said it begins at once."""
     monkeypatch.setattr("call_initiation.sharing.store.BLUR", 0.5)

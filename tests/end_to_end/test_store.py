@@ -1,7 +1,7 @@
 """Exporters that share a store: one follows, all know; whatever dies, nothing that is called known is wrong."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +11,17 @@ import httpx
 import pytest
 
 from call_initiation import Exporter
+from call_initiation.api.tokens import Credentials
 from call_initiation.events import FeedChange, FeedState, Presence, StateLabel
-from call_initiation.feed.feed import Door, Port
+from call_initiation.feed.feed import Access, Door, Port
+from call_initiation.feed.follow import Following
 from call_initiation.recording.updates import Reading, StateUpdate, Told
 from call_initiation.sharing.keyspace import Keyspace
-from call_initiation.sharing.store import Member, Rhythm
+from call_initiation.sharing.store import Member, Rhythm, shared
 from call_initiation.simulator.org import CALM, CLIENT_ID, CLIENT_SECRET, Organisation, user_token
 from call_initiation.simulator.server import Server, ServerThread
 from stores import QUICK, Party, RedisServer, World, parties, state, until
+from timeless import living
 
 pytestmark = pytest.mark.untraced
 
@@ -227,6 +230,32 @@ def test_exporters_of_one_program_share_what_each_sees(redis: RedisServer) -> No
         both = [(exporter, agent) for exporter in (one, other) for agent in organisation.agent_ids[:2]]
         asyncio.run(until(lambda: all(is_known(*pair) for pair in both)))
         assert not any(is_known(exporter, agent) for exporter in (one, other) for agent in organisation.agent_ids[2:])
+
+
+def test_a_leader_whose_secret_was_revoked_is_succeeded(redis: RedisServer) -> None:
+    """By one that has the new one; then both know what is so."""
+    organisation = Organisation(1, 2, started=time(), behaviour=replace(CALM, rate_limit=100_000))
+    agent = organisation.agent_ids[0]
+    heard: dict[str, list[str]] = {"revoked": [], CLIENT_SECRET: []}
+
+    async def told(url: str) -> None:
+        def running(secret: str) -> Coroutine[None, None, None]:
+            def tell(told: Told) -> bool:
+                heard[secret] += [told.agent_id] if isinstance(told, Reading) else []
+                return True
+
+            access = Access(url, url, Credentials(CLIENT_ID, secret))
+            rhythm = replace(QUICK, fruitless=10.0)
+            return shared(redis.url, rhythm)(access, Following((agent,)), Port(time, tell, pytest.fail), Door())
+
+        leader = "call-initiation:*:leader"
+        async with living(running("revoked")):
+            await until(lambda: [*redis.client.scan_iter(leader)] != [])
+            async with living(running(CLIENT_SECRET)):
+                await until(lambda: all(agent in ids for ids in heard.values()))
+
+    with ServerThread(Server(organisation)) as server:
+        asyncio.run(told(server.url))
 
 
 def test_fifty_who_share_have_one_leader(redis: RedisServer) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
-from call_initiation.events import FeedChange, NotificationTaken, SkewChange
+from call_initiation.events import FeedChange, FeedState, NotificationTaken, SkewChange
 from call_initiation.feed.feed import Port
 from call_initiation.feed.follow import can_be_followed
 from call_initiation.recording.updates import LegLost, Suspension, Told
@@ -50,16 +50,31 @@ class Speaker:
         self._waiting: deque[Shared] = deque()
         self._wake = asyncio.Event()
         self._summaries = Summaries()
+        self._is_up = False
+        self._useful_at = port.now()
+
+    @property
+    def useless_for(self) -> float:
+        """For how many seconds the feed has been down, and has told nothing of any agent."""
+        return 0.0 if self._is_up else self._port.now() - self._useful_at
 
     def tell(self, told: Told) -> bool:
         """Take what the feed tells; what concerns who hears it, and nobody else, is told to our own recorder."""
         if isinstance(told, NotificationTaken | SkewChange | LegLost):
             return self._port.tell(told)
+        self._note(told)
         if len(self._waiting) >= _WAITING and not isinstance(told, Suspension):
             return False
         self._waiting.append(told)
         self._wake.set()
         return True
+
+    def _note(self, told: Shared) -> None:
+        """Note whether the feed is of use; a suspension tells of no agent but of ourselves."""
+        if self._is_up or not isinstance(told, FeedChange | Suspension):
+            self._useful_at = self._port.now()
+        if isinstance(told, FeedChange):
+            self._is_up = told.state is FeedState.UP
 
     async def run(self, seen: Callable[[str], None]) -> None:
         """Say what is told, and show now and then that we live; `seen` is told whom others want followed.

@@ -7,6 +7,8 @@ store through the recorder's one door. Laws:
 * Only one process leads, but two may believe it for a moment: the store itself refuses what the deposed one says, and
   what doesn't follow the last that it still has.
 * A leader that can't renew its lease ends its feed before the lease is over, so far as it can know.
+* A leader whose feed is of no use for long (it can't reach the API, or its credentials are refused) lets another one
+  lead, and is slower than the others to stand again. Nobody deposes a leader whose feed is of use.
 * A new leader waits until what its predecessor said is `BLUR` old: what it reads then is newer, whatever clocks say.
 * Nothing is trusted that isn't heard in time; `hearing` says when. What fails is tried again for ever.
 * Agents and states go into the store, and nothing of calls. Whose a token is, each process finds out for itself.
@@ -54,11 +56,14 @@ class Rhythm:
         pulse: How often a leader says something, and every process asks for the store's time.
         silence: After which nothing is trusted. Below the time that calls settle, no call is recorded with a state that
             was vouched for by a leader that had died before it.
+        fruitless: How long a leader may be down and tell of no agent: longer than the API asks us to wait as a rule,
+            and than the members of a long queue take to be read.
     """
 
     lease: float = 10.0
     pulse: float = 0.5
     silence: float = 1.5
+    fruitless: float = 120.0
 
 
 RHYTHM: Final = Rhythm()
@@ -87,6 +92,7 @@ class Member:
         self._id = token_hex(16)
         self._wanted: set[str] = set()
         self._unanswered: set[str] = set()
+        self._stands_every = rhythm.pulse
         self._epoch = 0
         self._scan = self._cursor = 0
 
@@ -186,15 +192,19 @@ class Member:
             epoch = await self._keys.elect(self._id, self._rhythm.lease)
             if epoch:
                 await self._reign(epoch, asked + self._rhythm.lease)
-            await asyncio.sleep(self._rhythm.pulse * (1 + SystemRandom().random()))
+            await asyncio.sleep(self._stands_every * (1 + SystemRandom().random()))
 
     async def _reign(self, epoch: int, until: float) -> None:
         """Lead until deposed."""
         speaker = Speaker(self._keys, epoch, self._clock, self._port, self._rhythm.pulse)
         door = Door()
+        self._stands_every = self._rhythm.pulse
         try:
             await race(
-                self._hold(until), speaker.run(door.seen), self._feed(replace(self._port, tell=speaker.tell), door)
+                self._hold(until),
+                speaker.run(door.seen),
+                self._feed(replace(self._port, tell=speaker.tell), door),
+                self._try(speaker),
             )
         except Deposed:
             _logger.warning("this process leads no more: another one does, or the store lost what was said")
@@ -217,6 +227,15 @@ class Member:
                     raise Deposed
                 until = asked + self._rhythm.lease
         raise Deposed
+
+    async def _try(self, speaker: Speaker) -> None:
+        """Return once the feed has been of no use for too long."""
+        left = self._rhythm.fruitless
+        while left > 0:
+            await asyncio.sleep(left)
+            left = self._rhythm.fruitless - speaker.useless_for
+        self._stands_every = self._rhythm.lease / 2
+        _logger.warning("this process lets another one lead: for %.0f s it could follow nobody", self._rhythm.fruitless)
 
     async def _feed(self, port: Port, door: Door) -> None:
         _, _, fields = await self._keys.latest()
