@@ -18,6 +18,10 @@ import httpx
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import generate_latest
 
 from call_initiation import Exporter
@@ -193,6 +197,22 @@ def test_tokens_are_not_shown_where_that_is_not_wanted(dialer: Dialer) -> None:
     agent = dialer.organisation.agent_ids[3]
     dialer.exporter.follow_agents(region=dialer.url, as_seen=True, resolve_token_users=False, **CREDENTIALS)
     assert dialer.call(token=user_token(agent)).id is None
+
+
+def test_a_dialer_that_traces_all_requests_does_not_trace_ours(dialer: Dialer) -> None:
+    """They are none of its own, and a channel's address is a secret."""
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    HTTPXClientInstrumentor().instrument(tracer_provider=provider)
+    try:
+        agent = dialer.organisation.agent_ids[0]
+        dialer.exporter.follow_agents(region=dialer.url, agent_ids=[agent], **CREDENTIALS)
+        eventually(lambda: dialer.knows(agent))
+        httpx.get(dialer.url, trust_env=False)
+    finally:
+        HTTPXClientInstrumentor().uninstrument()
+    assert ["GET"] == [span.name for span in spans.get_finished_spans()]
 
 
 # -- nothing waits ------------------------------------------------------------------------------------------------

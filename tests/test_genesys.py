@@ -223,7 +223,7 @@ def test_a_channel_is_made() -> None:
     region = Region([Answer(made)])
     channel = run(region, lambda api: api.create_channel())
     assert NewChannel("c1", "wss://streaming.example.com/c1", 86_400.0) == channel
-    assert "streaming" not in repr(channel)
+    assert "c1" not in repr(channel)
     assert ["POST /api/v2/notifications/channels"] == region.seen
 
 
@@ -324,6 +324,25 @@ def test_a_channels_id_cannot_lead_elsewhere() -> None:
     assert [
         "PUT /api/v2/notifications/channels/c1%2F..%2F..%2Fconversations%2Fcalls%3Fx%3D/subscriptions?ignoreErrors=true"
     ] == region.seen
+
+
+def test_a_channels_id_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    """Who knows it can listen; neither a request that works nor one that fails shows it, at DEBUG."""
+    caplog.set_level(logging.DEBUG)
+    region = Region([Answer({}), Answer({}, 404)])
+
+    async def story(api: GenesysApi) -> UpstreamError:
+        await api.subscribe("canary-channel", ["t1"])
+        with pytest.raises(UpstreamError) as caught:
+            await api.close("canary-channel")
+        return caught.value
+
+    failure = run(region, story)
+    assert ["canary-channel" in seen for seen in region.seen] == [True, True]
+    assert "DELETE /api/v2/notifications/channels/*/subscriptions" in str(failure)
+    ours = "\n".join(one.getMessage() for one in caplog.records if one.name != "aiohttp.access")
+    assert "/channels/*/subscriptions?ignoreErrors=true" in ours
+    assert "canary-channel" not in ours + str(failure)
 
 
 def test_our_own_token_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:

@@ -136,7 +136,8 @@ class World:
         for (method, end), answer in self.answers.items():
             if request.method == method and request.url.path.endswith(end):
                 return answer()
-        path, _, query = request.url.raw_path.decode().partition("?")
+        target: bytes = request.extensions.get("target", request.url.raw_path)
+        path, _, query = target.decode().partition("?")
         headers = {name.lower(): value for name, value in request.headers.items()}
         asked = Request(method=request.method, path=path, query=query, headers=headers, body=request.content)
         answer = self.organisation.answer(asked, self.advance())

@@ -5,6 +5,8 @@ A thin door over `tokens` (whose answers), `pacing` (when) and `notifications` (
 * Nothing but our own notification channels is ever written. A call can't be placed from here.
 * Each request goes once. Only a 401 is repeated, once, with a new token: it is answered before anything is done, so
   even a channel isn't made twice.
+* A channel's id, which is the secret end of its socket's address, stands in no error and in no URL that httpx logs:
+  only httpcore is told it, as the request's target.
 * A refusal is never waited out inside a request. It closes the budget that all our requests share, and is raised.
 
 What the answers say of an agent's state is read by `users`.
@@ -35,6 +37,9 @@ _CHANNELS: Final = "/api/v2/notifications/channels"
 _OURS: Final = re.compile(rf"{_CHANNELS}(/[^/.][^/]*/subscriptions)?")
 """The only paths that are ever written."""
 
+_ANY_CHANNELS: Final = f"{_CHANNELS}/*/subscriptions"
+"""How the path of a channel's subscriptions is shown."""
+
 _USERS_AT_ONCE: Final = 50
 """Ids in one bulk read: a request line of about 2,300 characters, well within what any proxy takes."""
 
@@ -50,12 +55,12 @@ class NewChannel:
     """A notification channel as the API made it.
 
     Attributes:
-        id: Its id.
-        connect_uri: Where its socket is opened; who knows it can listen, so `repr` doesn't show it.
+        id: Its id, which `connect_uri` ends with.
+        connect_uri: Where its socket is opened; who knows it can listen, so `repr` shows neither.
         expires: Server time of its end, seconds since the epoch; None where the answer doesn't say.
     """
 
-    id: str
+    id: str = field(repr=False)
     connect_uri: str = field(repr=False)
     expires: float | None
 
@@ -189,11 +194,13 @@ class GenesysApi:
             message = f"{method} {path}: only notification channels are written"
             raise ValueError(message)
         token = await self._tokens.value()
-        response = await self._send(self._request(method, path, token, params, body))
+        request = self._request(method, path, token, params, body)
+        response = await self._send(request)
         if response.status_code == HTTPStatus.UNAUTHORIZED:
             self._tokens.refused(token)
-            response = await self._send(self._request(method, path, await self._tokens.value(), params, body))
-        return json_object(f"{method} {path}", response)
+            request = self._request(method, path, await self._tokens.value(), params, body)
+            response = await self._send(request)
+        return json_object(f"{method} {request.url.path}", response)
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         await self._turn()
@@ -216,7 +223,11 @@ class GenesysApi:
         body: object = None,
     ) -> httpx.Request:
         headers = {"Authorization": f"Bearer {token}"}
-        return self._client.build_request(method, self._base_url + path, params=params, json=body, headers=headers)
+        request = self._client.build_request(method, self._base_url + path, params=params, json=body, headers=headers)
+        if path.startswith(f"{_CHANNELS}/"):
+            request.extensions["target"] = request.url.raw_path
+            request.url = request.url.copy_with(path=_ANY_CHANNELS)
+        return request
 
 
 def _segment(identifier: str) -> str:

@@ -20,6 +20,7 @@ from threading import Thread
 from typing import Any, Final, TypeVar
 
 import httpx
+from opentelemetry import context as otel_context
 
 from call_initiation.agents.skew import http_date
 from call_initiation.agents.timeline import BLUR, Timeline
@@ -457,6 +458,8 @@ class FeedThread:
             self._thread.join(timeout)
 
     def _run(self) -> None:
+        # Our own requests are no calls of the dialer's, and a trace of them would show a socket's address.
+        otel_context.attach(otel_context.set_value("suppress_instrumentation", True))  # noqa: FBT003 - a context value
         with suppress(asyncio.CancelledError):
             asyncio.run(self._main())
 
