@@ -5,16 +5,18 @@ the connection. Nothing sleeps: where order matters, the test sets the events. T
 it drips, truncates, stalls, closes and resets.
 """
 
+import asyncio
 import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from threading import Condition, Event, Thread
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 PATIENCE = 20.0
 """Seconds after which a wait that a test should have ended is given up, and fails."""
@@ -242,3 +244,24 @@ def _shut(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
     connection.close()
+
+
+@contextlib.asynccontextmanager
+async def behind_tls(url: str, tls: ssl.SSLContext) -> AsyncGenerator[str]:
+    """Stand before a server on this machine and speak TLS; yield the URL."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError), contextlib.closing(writer):
+            while some := await reader.read(65_536):
+                writer.write(some)
+                await writer.drain()
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        pipes.append(asyncio.current_task())
+        theirs, ours = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        await asyncio.gather(pump(reader, ours), pump(theirs, writer))
+
+    pipes: list[asyncio.Task[None] | None] = []
+    async with await asyncio.start_server(pipe, "127.0.0.1", 0, ssl=tls) as server:
+        yield f"https://localhost:{server.sockets[0].getsockname()[1]}"
+    await asyncio.gather(*filter(None, pipes))

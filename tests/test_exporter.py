@@ -41,7 +41,8 @@ import call_initiation
 from call_initiation import Exporter, InstrumentError, Ledger, SettingsError
 from call_initiation.calls.endpoints import CALLS, CALLS_OF_USER
 from call_initiation.catalogue import INTERNAL_ERRORS
-from call_initiation.feed.feed import Access, FeedThread, Port
+from call_initiation.feed.access import Access
+from call_initiation.feed.feed import FeedThread, Port
 from call_initiation.feed.follow import Following
 from exporting import AGENT, PAYLOAD, REFUSAL, SOON, dialer, lawful, samples
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
@@ -26,12 +28,18 @@ from prometheus_client import generate_latest
 
 from call_initiation import Exporter
 from call_initiation.agents.timeline import BLUR
+from call_initiation.api.genesys import GenesysApi
+from call_initiation.api.pacing import Budget
 from call_initiation.api.sockets import LARGEST_MESSAGE, connector
+from call_initiation.api.tokens import Tokens
 from call_initiation.errors import SettingsError
 from call_initiation.events import AgentAtSend, AgentIdSource, Attempt, Certainty, Event, StateLabel, StateSource
+from call_initiation.feed.access import Access
 from call_initiation.feed.feed import Door
 from call_initiation.simulator.org import CALM, CLIENT_ID, CLIENT_SECRET, Organisation, user_token, word
 from call_initiation.simulator.server import Server, ServerThread
+from servers import behind_tls
+from stores import until
 
 PATIENCE = 15.0
 CALLS = "/api/v2/conversations/calls"
@@ -213,6 +221,48 @@ def test_a_dialer_that_traces_all_requests_does_not_trace_ours(dialer: Dialer) -
     finally:
         HTTPXClientInstrumentor().uninstrument()
     assert ["GET"] == [span.name for span in spans.get_finished_spans()]
+
+
+# -- who vouches for the API ------------------------------------------------------------------------------------------
+
+
+def test_an_authority_of_ones_own_vouches_for_the_api_and_for_sockets(dialer: Dialer, tmp_path: Path) -> None:
+    """In place of the usual ones for the API, which gets our secret, and besides them for sockets."""
+    own, file, tls = trustme.CA(), tmp_path / "own.pem", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    file.write_bytes("# Autorité privée\n".encode() + own.cert_pem.bytes())
+    own.issue_cert("localhost").configure_cert(tls)
+    agent = dialer.organisation.agent_ids[0]
+
+    async def told() -> tuple[list[object], list[object]]:
+        async with behind_tls(dialer.url, tls) as url:
+            dialer.exporter.follow_agents(region=url, agent_ids=[agent], ca=file, **CREDENTIALS)
+            await until(lambda: dialer.exporter.agents.known(agent))  # by reads: the pretend socket's URL says ws://
+            access = Access.find(url, CLIENT_ID, CLIENT_SECRET, file)
+            for context in access.contexts():
+                async with connector(context) as connect, httpx.AsyncClient(trust_env=False, verify=context) as client:
+                    tokens = Tokens(access.credentials, access.login_url, client)
+                    channel = await GenesysApi(client, tokens, access.api_url, Budget()).create_channel()
+                    await (await connect(channel.connect_uri.replace("ws:", "wss:"))).close()
+            await asyncio.to_thread(dialer.exporter.close)
+            return [context.get_ca_certs() for context in access.contexts()], usual.get_ca_certs()
+
+    usual = httpx.create_ssl_context(trust_env=False)
+    (api, sockets), others = asyncio.run(told())
+    assert 1 == len(api)
+    assert len(others) + 1 == len(sockets)
+    assert all(one in sockets for one in (*others, *api))
+
+
+@pytest.mark.parametrize(("text", "why"), [(None, "No such file"), ("", "Empty"), ("x", "no start line")])
+def test_an_authority_that_is_none_is_told_of_at_once(
+    dialer: Dialer, tmp_path: Path, text: str | None, why: str
+) -> None:
+    """Nothing else would say why the API can't be reached."""
+    file = tmp_path / "own.pem"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(SettingsError, match=rf"^ca: found .*own.pem \(.*{why}.*\), expected a PEM file"):
+        dialer.exporter.follow_agents(region=dialer.url, as_seen=True, ca=str(file), **CREDENTIALS)
 
 
 # -- nothing waits ------------------------------------------------------------------------------------------------

@@ -4,20 +4,33 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from time import time
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import trustme
 
 from call_initiation.errors import ListenError, SettingsError
-from call_initiation.program import service
-from call_initiation.program.service import Demonstration, demonstration, ended_by_signals, is_over, serving, simulation
+from call_initiation.program import commands, service
+from call_initiation.program.service import (
+    Demonstration,
+    demonstration,
+    ended_by_signals,
+    is_over,
+    serving,
+    simulation,
+    standings,
+)
 from call_initiation.program.settings import Address, Settings, load
-from call_initiation.simulator.org import user_token
+from call_initiation.simulator.org import CLIENT_ID, CLIENT_SECRET, Organisation, user_token
+from call_initiation.simulator.server import Server, ServerThread
 from collector import Collector, attributes
+from servers import behind_tls
 
 PATIENCE = 30.0
 
@@ -198,6 +211,31 @@ def test_the_gateway_follows_agents_through_a_store(
     with pytest.raises(SettingsError, match=r"^store: ") as caught:
         asyncio.run(serve())
     assert "canary" not in str(caught.value)
+
+
+def test_who_vouches_for_the_upstream_does_so_for_what_follows_agents_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it serves, and for the command that reads agents once; not for another region's hosts."""
+    own, file, tls = trustme.CA(), tmp_path / "own.pem", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    own.cert_pem.write_to_path(str(file))
+    own.issue_cert("localhost").configure_cert(tls)
+    monkeypatch.setenv("GENESYS_CLIENT_ID", CLIENT_ID)
+    monkeypatch.setenv("GENESYS_CLIENT_SECRET", CLIENT_SECRET)
+    organisation = Organisation(1, 2, started=time())
+
+    async def serve(pretended: str) -> int:
+        async with behind_tls(pretended, tls) as url:
+            flags = {"upstream": url, "upstream_ca": file, "listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
+            chosen = load(flags=flags)
+            async with serving(chosen) as running, httpx.AsyncClient(trust_env=False) as client:
+                while "call_initiation_feed_up 1" not in (await client.get(f"{running.metrics_url}/metrics")).text:
+                    pass
+            assert commands._access("mypurecloud.ie", chosen).ca is None
+            return len(await standings(commands._access(None, chosen), organisation.agent_ids))
+
+    with ServerThread(Server(organisation)) as server:
+        assert 2 == asyncio.run(serve(server.url))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import pytest
 from call_initiation import Exporter, SettingsError
 from call_initiation.api.tokens import Credentials
 from call_initiation.events import FeedChange, FeedState, Presence
-from call_initiation.feed.feed import Access, Door, Port
+from call_initiation.feed.access import Access
+from call_initiation.feed.feed import Door, Port
 from call_initiation.feed.follow import Following
 from call_initiation.recording.updates import Forgotten, Reading, Told
 from call_initiation.sharing.hearing import Entry

@@ -222,6 +222,7 @@ class Exporter:
         client_secret: str | None = None,
         resolve_token_users: bool = True,
         store: str | None = None,
+        ca: str | Path | None = None,
     ) -> None:
         """Keep agents' states current, in a thread of its own: nothing waits for it, and what fails shows in metrics.
 
@@ -240,13 +241,15 @@ class Exporter:
             store: Where Redis or Valkey is (`redis://` or `rediss://`), for exporters that share one set of channels:
                 one of them follows for all that name the same store, region and client. Agents' ids and states go
                 there, and nothing of calls.
+            ca: A PEM file of who vouches for the API's hosts in place of the usual authorities, and for notifications'
+                sockets besides them.
 
         Raises:
             SettingsError: An argument can't be used, credentials are missing, aiohttp (or, for a store, redis) isn't
                 installed, agents are followed already, or the exporter is closed.
         """
         from call_initiation.api import sockets  # noqa: PLC0415 - httpx and asyncio, which not every dialer has
-        from call_initiation.feed import feed, follow  # noqa: PLC0415 - httpx and asyncio, which not every dialer has
+        from call_initiation.feed import access, feed, follow  # noqa: PLC0415 - httpx and asyncio, which not every dialer has
 
         if self._is_closed:
             raise SettingsError("follow_agents", "a closed exporter", "one that is open")
@@ -254,11 +257,11 @@ class Exporter:
             raise SettingsError("follow_agents", "a second call", "one call that names all agents")
         sockets.require_aiohttp()
         following = follow.Following(_listed(agent_ids), _listed(queue_ids), _listed(group_ids), as_seen)
-        access = feed.Access.find(region, client_id, client_secret)
+        way = access.Access.find(region, client_id, client_secret, None if ca is None else Path(ca))
         port = feed.Port(self.now, self._tell, self._recorder.fault)
         hashes = self._hashes if resolve_token_users else None
         run = feed.serve if store is None else _sharing(store)
-        self._feed = feed.FeedThread(access, following, port, hashes, run)
+        self._feed = feed.FeedThread(way, following, port, hashes, run)
         self._attend(self._feed)
         self._feed.start()
 

@@ -13,7 +13,8 @@ import pytest
 from call_initiation import Exporter
 from call_initiation.api.tokens import Credentials
 from call_initiation.events import FeedChange, FeedState, Presence, StateLabel
-from call_initiation.feed.feed import Access, Door, Port
+from call_initiation.feed.access import Access
+from call_initiation.feed.feed import Door, Port
 from call_initiation.feed.follow import Following
 from call_initiation.recording.updates import Reading, StateUpdate, Told
 from call_initiation.sharing.keyspace import Keyspace

@@ -25,15 +25,16 @@ from opentelemetry import context as otel_context
 from call_initiation.agents.skew import http_date
 from call_initiation.agents.timeline import BLUR, Timeline
 from call_initiation.agents.users import as_text
-from call_initiation.api import notifications, regions
+from call_initiation.api import notifications
 from call_initiation.api.channel import Reason
 from call_initiation.api.genesys import GenesysApi
 from call_initiation.api.pacing import Backoff, Budget
 from call_initiation.api.sockets import connector
-from call_initiation.api.tokens import Credentials, Tokens
+from call_initiation.api.tokens import Tokens
 from call_initiation.calls.observation import Observation
 from call_initiation.errors import UpstreamError
 from call_initiation.events import FeedChange, FeedState, SkewChange
+from call_initiation.feed.access import Access
 from call_initiation.feed.follow import Callers, Following, TokenUsers, can_be_followed
 from call_initiation.feed.members import EVERY, Circle, Team
 from call_initiation.feed.shard import Means, Shard, shown
@@ -323,30 +324,6 @@ def _emptied(queue: deque[Item]) -> list[Item]:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """How we come to the API.
-
-    Attributes:
-        api_url: The API's host.
-        login_url: The host that sells tokens.
-        credentials: Our OAuth client.
-    """
-
-    api_url: str
-    login_url: str
-    credentials: Credentials
-
-    @classmethod
-    def find(cls, region: str, client_id: str | None, client_secret: str | None) -> "Access":
-        """Take the hosts from a region, and credentials from the arguments or the environment.
-
-        Raises:
-            SettingsError: The region isn't one, or credentials are missing.
-        """
-        return cls(regions.api_url(region), regions.login_url(region), Credentials.find(client_id, client_secret))
-
-
-@dataclass(frozen=True, slots=True)
 class Port:
     """What a feed needs of an exporter; nothing of it waits.
 
@@ -380,7 +357,7 @@ Run = Callable[[Access, Following, Port, Door], Coroutine[Any, Any, None]]
 async def serve(access: Access, following: Following, port: Port, door: Door) -> None:
     """Run a feed with clients of its own until cancelled."""
     timeline, now = Timeline(), port.now
-    context = httpx.create_ssl_context(trust_env=False)
+    api_context, socket_context = access.contexts()
 
     async def note_start(request: httpx.Request) -> None:
         request.extensions[_SENT] = now()
@@ -396,8 +373,8 @@ async def serve(access: Access, following: Following, port: Port, door: Door) ->
 
     hooks: dict[str, list[Callable[..., Any]]] = {"request": [note_start], "response": [note_date]}
     async with (
-        httpx.AsyncClient(trust_env=False, verify=context, event_hooks=hooks) as client,
-        connector(context) as connect,
+        httpx.AsyncClient(trust_env=False, verify=api_context, event_hooks=hooks) as client,
+        connector(socket_context) as connect,
     ):
         tokens = Tokens(access.credentials, access.login_url, client, now)
         api = GenesysApi(client, tokens, access.api_url, Budget(), clock=now)

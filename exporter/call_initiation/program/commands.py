@@ -23,7 +23,7 @@ from call_initiation import __version__
 from call_initiation.agents import readiness
 from call_initiation.authority import authority
 from call_initiation.errors import SettingsError
-from call_initiation.feed.feed import Access
+from call_initiation.feed.access import Access
 from call_initiation.feed.follow import Following
 from call_initiation.program import inquiries, logs, roster, service, settings, terminal
 from call_initiation.program.service import Demonstration
@@ -369,7 +369,9 @@ def _access(region: str | None, chosen: Settings) -> Access:
         found = "nothing" if not named else "a URL that isn't fit" if "//" in named or "@" in named else repr(named)
         raise SettingsError("--region", found, "a region like mypurecloud.ie, or its API's https URL")
     secret = chosen.genesys_client_secret
-    return Access.find(url, chosen.genesys_client_id, None if secret is None else secret.get_secret_value())
+    # Who vouches for the upstream says nothing of another region's hosts.
+    ca = chosen.upstream_ca if region is None else None
+    return Access.find(url, chosen.genesys_client_id, None if secret is None else secret.get_secret_value(), ca)
 
 
 app.command()(inquiries.check)

@@ -26,7 +26,7 @@ from call_initiation.api.pacing import Budget
 from call_initiation.api.tokens import Tokens
 from call_initiation.errors import ListenError
 from call_initiation.exporter import Exporter
-from call_initiation.feed.feed import Access
+from call_initiation.feed.access import Access
 from call_initiation.pages.health import feed_health
 from call_initiation.pages.pages import Listener
 from call_initiation.pages.webconfig import guard
@@ -122,6 +122,7 @@ async def serving(settings: Settings) -> AsyncGenerator[Sidecar]:
                 client_id=settings.genesys_client_id,
                 client_secret=_shown(settings.genesys_client_secret),
                 store=_shown(settings.store),
+                ca=settings.upstream_ca,
             )
         async with sidecar(settings, exporter) as running:
             yield running
@@ -144,7 +145,8 @@ async def standings(access: Access, agent_ids: Iterable[str]) -> list[Standing]:
         UpstreamError: They can't be read.
     """
     ids = list(dict.fromkeys(agent_ids))
-    async with httpx.AsyncClient(trust_env=False) as client:
+    context, _ = access.contexts()
+    async with httpx.AsyncClient(trust_env=False, verify=context) as client:
         tokens = Tokens(access.credentials, access.login_url, client)
         api = GenesysApi(client, tokens, access.api_url, Budget())
         users = {as_text(user.get("id")): user async for user in api.users(ids)}

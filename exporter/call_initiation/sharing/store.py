@@ -30,7 +30,8 @@ from call_initiation.api.genesys import GenesysApi
 from call_initiation.api.pacing import Backoff, Budget
 from call_initiation.api.tokens import Tokens
 from call_initiation.events import FeedChange, FeedState
-from call_initiation.feed.feed import Access, Door, Port, Run, serve, whose
+from call_initiation.feed.access import Access
+from call_initiation.feed.feed import Door, Port, Run, serve, whose
 from call_initiation.feed.follow import Following, can_be_followed
 from call_initiation.feed.shard import race
 from call_initiation.log import Log
@@ -285,7 +286,7 @@ def shared(url: str, rhythm: Rhythm = RHYTHM) -> Run:
 
 async def _greet(member: Member, access: Access, following: Following, port: Port, door: Door) -> None:
     """Find out whose the tokens of our own calls are, and have the leader follow who has just been seen."""
-    context = httpx.create_ssl_context(trust_env=False)
+    context, _ = access.contexts()
     async with httpx.AsyncClient(trust_env=False, verify=context) as client:
         tokens = Tokens(access.credentials, access.login_url, client, port.now)
         api = GenesysApi(client, tokens, access.api_url, Budget(), clock=port.now)
