@@ -10,14 +10,11 @@ None of these ever reaches the code that places a call: telemetry may fail, it i
 Exceptions carry data and build their sentence in `__str__`.
 """
 
-import os
 from dataclasses import dataclass
 from errno import EADDRINUSE
-from typing import Final, Self
+from typing import Self
 
 from call_initiation.authority import authority
-
-_TAKEN: Final = os.strerror(EADDRINUSE)
 
 
 class CallInitiationError(Exception):
@@ -39,20 +36,21 @@ class SettingsError(CallInitiationError):
 
 @dataclass(eq=False)
 class ListenError(CallInitiationError):
-    """An address that can't be listened on: which one, and the system's reason."""
+    """An address that can't be listened on: which one, the system's reason, and whether another program has it."""
 
     address: str
     reason: str
+    is_taken: bool = False
 
     @classmethod
     def of(cls, host: str, port: int, error: OSError) -> Self:
         """Return it with the system's own words: asyncio puts its own, with the address once more, before them."""
         words = (error.strerror or str(error)).rpartition(": ")[2].rpartition("] ")[2]
-        return cls(authority(host, port), words[:1].upper() + words[1:])
+        return cls(authority(host, port), words[:1].upper() + words[1:], error.errno == EADDRINUSE)
 
     def __str__(self) -> str:
         """Name the address and what to do about it."""
-        advice = "free the port, or choose another address" if self.reason == _TAKEN else "choose another address"
+        advice = "free the port, or choose another address" if self.is_taken else "choose another address"
         return f"cannot listen on {self.address}: {self.reason}; {advice}"
 
 

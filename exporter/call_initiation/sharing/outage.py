@@ -4,11 +4,12 @@ Law: a store that fails a thousand times a minute is told of no more often than 
 quotes nothing that came from the store or from its URL.
 """
 
-import logging
 from collections.abc import Callable
 from math import inf
 from time import monotonic
 from typing import Final
+
+from call_initiation.log import Log
 
 _REMIND_AFTER: Final = 600.0
 """Seconds until the same is told again."""
@@ -16,7 +17,7 @@ _REMIND_AFTER: Final = 600.0
 _NEWS_AFTER: Final = 60.0
 """Seconds until another cause is told: a store that comes and goes has several at once."""
 
-_logger = logging.getLogger("call_initiation")
+_logger = Log()
 
 
 class Outage:
