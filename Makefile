@@ -13,6 +13,9 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 # Programs that the tests drive, each with the Debian package that has it.
 ENGINES := promtool=prometheus prometheus=prometheus amtool=prometheus-alertmanager systemd-analyze=systemd \
 	prometheus-alertmanager=prometheus-alertmanager redis-server=redis-server chromium=chromium
+# The collector `rotel` needs Python's shared library: Debian has it in a package of its own, other builds beside them.
+LIBPYTHON := import ctypes, os, sysconfig; file = "libpython" + sysconfig.get_python_version() + ".so.1.0"; \
+	os.path.exists(os.path.join(sysconfig.get_config_var("LIBDIR"), file)) or ctypes.CDLL(file)
 # The official Genesys SDKs, which place calls through the gateway: only where CI=true, for they are large.
 SDKS := $(if $(filter true,$(CI)),.engines/sdk/.done .engines/jssdk/.done)
 JAVASCRIPT_SDK := purecloud-platform-client-v2@262.0.0
@@ -93,6 +96,8 @@ engines:  ## install the programs that the tests drive (Debian packages), where 
 	@missing=; \
 	for engine in $(ENGINES); do command -v $${engine%=*} >/dev/null || missing="$$missing $${engine#*=}"; done; \
 	test -z "$$missing" || { $(call apt-get-install,$$missing); } || true
+	@package=$$($(PYTHON) -c 'import sysconfig; print("libpython" + sysconfig.get_python_version())'); \
+	$(PYTHON) -c '$(LIBPYTHON)' 2>/dev/null || { $(call apt-get-install,$$package); } || true
 
 sdks: .engines/sdk/.done .engines/jssdk/.done  ## install the official Genesys SDKs into .engines/ (240 MB), for the tests that drive them
 

@@ -13,6 +13,9 @@ from call_initiation import cli
 
 Run = Callable[..., tuple[int, str, str]]
 
+FORKING = ("-W", "ignore:This process:DeprecationWarning")
+"""How an interpreter is asked not to warn that its program forks beside threads, as it does since Python 3.12."""
+
 
 class Terminal(io.StringIO):
     """What takes itself for a terminal, and tells when something is first written to it."""

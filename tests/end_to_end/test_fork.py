@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from collector import PATIENCE, Collector, Rotel, attributes, free_port
+from program import FORKING
 from servers import Server, always, answer
 from twins import TRUST
 
@@ -93,7 +94,7 @@ def application(environ, start_response):
 
 def run(server: Server, way: str) -> list[dict[str, Any]]:
     """Run a dialer that forks; return what its processes say."""
-    command = [sys.executable, "-c", DIALER, server.url, way]
+    command = [sys.executable, *FORKING, "-c", DIALER, server.url, way]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SOON, check=False)  # noqa: S603 - our own script
     assert (0, "") == (done.returncode, done.stderr)
     return sorted((json.loads(line) for line in done.stdout.splitlines()), key=lambda said: str(said["name"]))

@@ -12,6 +12,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 from call_initiation import Exporter
+from program import FORKING
 from servers import Cut, Server, always, answer
 from twins import CALLS, DOORS, PAYLOAD, Door, Equip, Listed, listening, raised, seen
 
@@ -169,7 +170,7 @@ def _no_thread(_thread: object) -> None:
     raise RuntimeError(message)
 
 
-FORKING = f"""
+FORKED = f"""
 import os, httpx
 from call_initiation import Exporter
 
@@ -219,6 +220,10 @@ assert 0 == process.exitcode
 def test_a_fork(fork: str) -> None:
     """A child begins anew with a thread and counts of its own; the parent goes on with its own."""
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", FORKING.replace("{fork}", fork)], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, *FORKING, "-c", FORKED.replace("{fork}", fork)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert (0, "") == (done.returncode, done.stderr)
