@@ -16,7 +16,7 @@ from call_initiation.gateway.admission import Reason, Rules
 from call_initiation.gateway.front import Front, Patience
 from call_initiation.gateway.gateway import Gateway, Plan
 from call_initiation.gateway.relay import Origin
-from gateways import BODY, CALLS, QUICK, Client, ask, call, certified, is_error, post, running
+from gateways import BODY, CALLS, QUICK, Client, ask, call, certified, is_error, post, running, stalled
 from servers import PATIENCE, Received, Server, always, answer
 from twins import listening
 
@@ -181,6 +181,27 @@ def test_who_leaves_the_queue_makes_room_in_it() -> None:
         assert ({}, 0) == (gateway.refused(), api.count("1"))
 
 
+def test_who_leaves_before_the_send_gives_its_room_back() -> None:
+    """Else each of them would take some for good, and in the end nobody would be served."""
+    with stalled() as port:
+        upstream = Origin("127.0.0.1", port)
+        with running(upstream, in_flight=1, queue=0, connect=0.5) as gateway:
+            with Client(gateway.port) as dialer:
+                dialer.send(post())
+                gateway.until(lambda: 1 == len(gateway.gateway._under_way))
+            gateway.until(lambda: not gateway.gateway._under_way)
+            assert is_error(ask(gateway.port, post()), 504, "timeout", "not_sent")
+        assert {} == gateway.refused()
+
+
+def test_a_connection_to_the_api_that_nobody_uses_is_closed() -> None:
+    """Though no request comes that would meet it."""
+    with Server(always(ACCEPTED)) as api, running(api, idle=0.1) as gateway:
+        assert 202 == ask(gateway.port, post()).status
+        (idle,) = [upstream._idle for upstream in set(gateway.gateway._upstreams.values()) if upstream._idle]
+        gateway.until(lambda: not idle)
+
+
 def test_without_a_queue_there_is_room_all_the_same() -> None:
     """Only nobody waits for it."""
     with Server(always(ACCEPTED)) as api, running(api, queue=0) as gateway:
@@ -224,6 +245,25 @@ def test_the_end_waits_for_a_call_whose_dialer_has_left() -> None:
         draining.join(PATIENCE)
         assert [True] == drained
         assert [Outcome.ACCEPTED] == [attempt.outcome for attempt in gateway.attempts()]
+
+
+def test_the_end_waits_for_a_dialer_that_has_yet_to_take_its_answer() -> None:
+    """The API's part is done by then; what the kernel has no room for is still ours to send."""
+    body, drained = b"a" * 250_000, list[bool]()
+    with Server(always(answer(400, body))) as api, running(api) as gateway, Client(gateway.port) as dialer:
+        gateway.until(lambda: bool(gateway.gateway._fronts))
+        (front,) = gateway.gateway._fronts
+        gateways = front._transport.get_extra_info("socket")
+        gateways.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        dialer.send(post())
+        api.wait()
+        gateway.until(lambda: not gateway.gateway._under_way)
+        assert not gateway.do(lambda: gateway.gateway.drain(0.1))
+        draining = Thread(target=lambda: drained.append(gateway.do(lambda: gateway.gateway.drain(PATIENCE))))
+        draining.start()
+        assert body == dialer.answer().body
+        draining.join(PATIENCE)
+        assert [True] == drained
 
 
 def test_ipv6_is_spoken() -> None:
