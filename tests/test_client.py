@@ -1,10 +1,12 @@
 """What the doors promise: they are what they wrap, they watch calls alone, and they bring no library in."""
 
 import copy
+import gc
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
+import weakref
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import anyio
@@ -15,6 +17,9 @@ from opentelemetry.instrumentation.httpx import SyncOpenTelemetryTransport
 
 from call_initiation import AsyncObservedTransport, InstrumentError, ObservedTransport
 from call_initiation.calls.client import library_of
+from call_initiation.calls.endpoints import Endpoint
+from call_initiation.calls.observation import Observation, StreamObservation, Streams
+from call_initiation.calls.tracing import Tracing
 from call_initiation.calls.wrapper import Wrapper
 from call_initiation.events import Outcome
 from servers import Server, always, answer
@@ -267,6 +272,75 @@ def test_a_transport_may_close_what_it_sent(door: Door) -> None:
     assert ["aclose" if door.is_async else "close"] == closed
 
 
+class Keeping:
+    """Observes every request, and keeps what it saw."""
+
+    def __init__(self) -> None:
+        self.kept: list[Observation] = []
+
+    def observe(self, request: Any, streams: Streams) -> Observation:
+        """Observe a request."""
+        kind = streams.of_bytes if isinstance(request.stream, streams.byte_stream) else StreamObservation
+        self.kept.append(kind(Endpoint(CALLS), request, streams, Tracing(), self))
+        return self.kept[-1]
+
+    def submit(self, _: Observation) -> bool:
+        """Take it that it is kept already."""
+        return True
+
+    def fault(self, stage: str) -> None:
+        """Fail."""
+        raise AssertionError(stage)
+
+
+class Left(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A body in two pieces, which notes when its reading ends."""
+
+    def __init__(self) -> None:
+        self.is_left = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Give the pieces."""
+        yield from (b"{", b"}")
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Give the pieces."""
+        try:
+            yield b"{"
+            yield b"}"
+        finally:
+            self.is_left = True
+
+
+def test_a_request_lets_go_of_its_body_with_its_call() -> None:
+    """What the transport has read of it stays known; the caller's own stream isn't the recorder's to keep."""
+    keeping, own = Keeping(), Left()
+    transport = ObservedTransport(httpx.MockTransport(lambda _: httpx.Response(202)), keeping)
+    transport.handle_request(httpx.Request("POST", f"http://example.com{CALLS}", stream=own))
+    reference = weakref.ref(own)
+    del own
+    gc.collect()
+    assert (None, b"{}") == (reference(), keeping.kept[0].content())
+
+
+def test_an_answer_that_its_reader_leaves_is_left_at_once() -> None:
+    """In the reader's own task, not when its remains are collected; closed, nobody waits for its rest any more."""
+    keeping, own = Keeping(), Left()
+
+    async def dial() -> None:
+        answers = httpx.MockTransport(lambda _: httpx.Response(400, stream=own))
+        transport = AsyncObservedTransport(answers, keeping)
+        response = await transport.handle_async_request(httpx.Request("POST", f"http://example.com{CALLS}", json={}))
+        pieces: Any = aiter(response.stream)  # type: ignore[arg-type]
+        assert b"{" == await anext(pieces)
+        await pieces.aclose()
+        assert (True, True) == (own.is_left, keeping.kept[0].is_open)
+        await response.aclose()
+        assert not keeping.kept[0].is_open
+
+    anyio.run(dial)
+
+
 def test_a_body_that_both_colours_may_read_stays_one() -> None:
     """A sync transport that bridges to an async one hands the request over, whose body must serve both."""
 
@@ -332,8 +406,11 @@ def test_a_transport_of_no_library_is_taken_for_httpxs() -> None:
     assert [202] == [attempt.status_code for attempt in listed.attempts]
 
 
-@pytest.mark.parametrize(("promise", "outcome"), [(True, Outcome.CANCELLED), (False, Outcome.AMBIGUOUS)])
-def test_a_transport_may_promise_to_read_the_stream_at_the_send(promise: bool, outcome: Outcome) -> None:  # noqa: FBT001 - a parameter of pytest's
+@pytest.mark.parametrize(
+    ("promise", "outcome"),
+    [(True, Outcome.CANCELLED), (False, Outcome.AMBIGUOUS), (property(lambda _: False), Outcome.AMBIGUOUS)],
+)
+def test_a_transport_may_promise_to_read_the_stream_at_the_send(promise: object, outcome: Outcome) -> None:
     """Only then is a call that was given up, and whose stream wasn't read, known not to have been sent."""
 
     class Promising(httpx.BaseTransport):

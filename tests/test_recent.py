@@ -48,6 +48,12 @@ def test_they_are_the_last_failures_and_never_more_than_so_many(fails: list[bool
     assert expected == list(after(calls).failures())
 
 
+def test_a_minute_begins_with_its_first_nanosecond() -> None:
+    """An attempt of that moment is of the new minute, and the look from before it."""
+    minutes = [replace(ACCEPTED, started_at=minute * 60 * 10**9) for minute in (1, 2, 3)]
+    assert [60, 120, 180] == [look.at for look in after(minutes).looks()]
+
+
 def test_other_events_are_none_of_its_business() -> None:
     """A leg that failed afterwards is no failed attempt."""
     others: list[Event] = [

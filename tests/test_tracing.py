@@ -108,6 +108,24 @@ def test_without_a_pipeline_the_callers_span_is_named() -> None:
     assert SpanIds(trace_id=context.trace_id, span_id=context.span_id, adopted=True) == ids
 
 
+def test_without_a_pipeline_a_callers_context_without_a_span_names_none() -> None:
+    """Ids of zeros would be a link to nowhere."""
+    token = otel_context.attach(baggage.set_baggage("campaign", "7"))
+    assert Tracing().open(CALLS, URL, pytest.fail) is None
+    otel_context.detach(token)
+
+
+def test_a_callers_no_is_heeded_with_a_pipeline_and_without() -> None:
+    """The SDK's own sampler does as the parent does; a span that isn't exported is none that a link can lead to."""
+    unsampled = SpanContext(0x5, 0x6, is_remote=True, trace_flags=TraceFlags(0))
+    token = otel_context.attach(trace.set_span_in_context(NonRecordingSpan(unsampled)))
+    ours = opened(Tracing(TracerProvider(shutdown_on_exit=False)))
+    ours.close()
+    callers = opened(Tracing())
+    otel_context.detach(token)
+    assert [(False, False), (False, True)] == [(span.ids.sampled, span.ids.adopted) for span in (ours, callers)]
+
+
 def test_a_root() -> None:
     """With nobody above, the generator gives both ids, and the sampler is asked about a client span."""
     sampler = Told(Decision.RECORD_AND_SAMPLE)
@@ -237,6 +255,17 @@ def test_a_client_span_that_is_not_exported_is_not_adopted() -> None:
         span = opened(Tracing(pipeline.provider))
         span.close()
     assert not span.ids.adopted
+
+
+def test_a_client_span_that_has_ended_is_not_adopted() -> None:
+    """It is told nothing any more, and its call would have no span that tells of it."""
+    pipeline = Pipeline()
+    asked = {"http.request.method": "POST", "url.full": str(URL)}
+    with pipeline.tracer.start_as_current_span("POST", kind=SpanKind.CLIENT, attributes=asked) as ended:
+        ended.end()
+        span = opened(Tracing(pipeline.provider))
+        span.close()
+    assert (False, ended.get_span_context().span_id) == (span.ids.adopted, span.ids.parent_span_id)
 
 
 def test_a_span_is_described_as_long_as_it_records() -> None:

@@ -10,7 +10,6 @@ do both; any other one, a subclass with a way of its own among them, may promise
 `reads_stream_at_send = True`.
 """
 
-import sys
 from collections.abc import AsyncGenerator
 from functools import cache
 from importlib import import_module
@@ -217,7 +216,7 @@ def instrument(client: Any, exporter: Observer) -> None:
 def library_of(thing: object) -> str | None:
     """Return which of the two libraries an object's class stems from; None for neither."""
     roots = (cls.__module__.partition(".")[0] for cls in type(thing).__mro__)
-    return next((root for root in roots if root in _LIBRARIES and root in sys.modules), None)
+    return next((root for root in roots if root in _LIBRARIES), None)
 
 
 def _promises(transport: object, own: type[Any], handler: str) -> tuple[bool, bool]:
