@@ -52,6 +52,11 @@ def test_numbers_are_kept_as_they_are_written() -> None:
     assert [*(4 * [Numeral]), str] == [type(item) for item in document]
 
 
+def test_a_lone_surrogate_is_read_as_python_reads_it() -> None:
+    """Python writes such bytes too, if a dialer's text has half of a pair."""
+    assert {"label": "\ud800"} == read(b'{"label": "\xed\xa0\x80"}')
+
+
 def test_the_models_say_what_lists_and_maps_hold() -> None:
     """Of each property that is one."""
     models = (CREATE_CALL_REQUEST, CALL_COMMAND, DESTINATION)

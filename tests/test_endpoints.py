@@ -308,8 +308,10 @@ def test_a_number_of_any_size_can_be_told(number: int) -> None:
 def test_duplicates_are_seen_within_the_window() -> None:
     """The same key within ten seconds, either way; another key, or a later time, is a new call."""
     duplicates = Duplicates()
-    seen = [duplicates.seen(*call) for call in (("a", 0), ("b", 1), ("a", 10), ("a", 20.1), ("b", 12), ("a", 19))]
-    assert [False, False, True, False, False, True] == seen
+    seen = [
+        duplicates.seen(*call) for call in (("a", 0), ("b", 1), ("a", 10), ("a", 20.1), ("b", 12), ("a", 19), ("b", 1))
+    ]
+    assert [False, False, True, False, False, True, False] == seen
 
 
 def test_duplicates_are_bounded() -> None:

@@ -96,3 +96,34 @@ def test_what_was_kept_says_the_same(document: Any, exchange: str, length: int) 
     warm = told(read(body, exchange), exchange)
     error_bodies._kept.clear()
     assert told(read(body, exchange), exchange) == warm
+
+
+def test_what_is_taken_of_a_body_is_bounded() -> None:
+    """However many errors it lists, and details in each: each code would cost a mask's work."""
+    details = [{"errorCode": f"CODE.{n}"} for n in range(1_000)]
+    assert 50 == len(read(refusal(code=None, details=details), None).codes)
+    errors = [{"details": [{"errorCode": f"CODE.{n}.{m}"} for m in range(50)]} for n in range(50)]
+    assert 1_000 >= len(read(refusal(errors=errors), None).codes)
+
+
+def test_a_word_is_no_message_and_a_sentence_no_code() -> None:
+    """OAuth's `error` is a code (RFC 6749, section 5.2); elsewhere it is a sentence."""
+    for error, codes, messages in (
+        ("invalid_grant", ("invalid_grant",), ()),
+        ("Not Found", (), ("Not Found",)),
+    ):
+        assert (codes, messages) == read(json.dumps({"error": error}).encode(), None)[:2]
+
+
+@pytest.mark.parametrize("page", ["<html><script>{}</script></html>", "Say {} there."])
+def test_what_is_no_json_has_no_codes(page: str) -> None:
+    """A page may show some that are none of its own."""
+    assert () == read(page.format('"code": "bad.request"').encode(), None).codes
+
+
+def test_a_title_stands_at_the_head_of_a_page() -> None:
+    """A page of megabytes is not searched through."""
+    page = "<html>{}<title>Bad gateway</title>"
+    assert ["Bad gateway", None] == [
+        next(iter(read(page.format(" " * blanks).encode(), None).messages), None) for blanks in (9_000, 10_000)
+    ]

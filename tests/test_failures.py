@@ -72,6 +72,7 @@ BEFORE = [
 AFTER = [
     (httpx.ReadTimeout("t"), TransportFailure.READ_TIMEOUT),
     (httpx2.WriteTimeout("t"), TransportFailure.WRITE_TIMEOUT),
+    (caused(httpx.ReadTimeout("t"), ConnectionResetError(errno.ECONNRESET, "r")), TransportFailure.READ_TIMEOUT),
     (httpx.ReadError("r"), TransportFailure.CONNECTION_RESET),
     (httpx.WriteError("w"), TransportFailure.CONNECTION_RESET),
     (httpx.CloseError("c"), TransportFailure.CONNECTION_RESET),

@@ -277,6 +277,17 @@ def test_of_endless_errors_the_first_are_kept() -> None:
     assert tuple(f"e.{number}" for number in range(16)) == refusal({"code": "top", "errors": errors}).codes
 
 
+def test_what_is_known_from_another_call_is_masked_for_this_one() -> None:
+    """Refusals that come again and again are read once; what is a secret of one call is none of the others."""
+    body = json.dumps({"message": "Not correct-horse.", "contextId": CONTEXT}).encode()
+    secrets = ((), ("correct-horse",), ())
+    masks = [Mask(secrets=one, numbers=()) for one in secrets]
+    assert ["Not correct-horse.", "Not [secret]", "Not correct-horse."] == [
+        parse(body, status=400, header_correlation_id=CONTEXT, state=BodyState.WHOLE, mask=mask).message
+        for mask in masks
+    ]
+
+
 def test_the_state_of_the_body_is_kept() -> None:
     """Whether it was whole is the caller's to know."""
     for state in BodyState:
