@@ -309,6 +309,23 @@ def test_a_refusal_is_told_over_tls_as_well() -> None:
         assert {"too_large": 1} == gateway.refused()
 
 
+def test_a_dialer_that_leaves_over_tls_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    """A connection that is asked to stay half-open there, where none can, is a warning of asyncio's."""
+    theirs, ours = certified()
+    hold = Event()
+    with Server(always(hold, ACCEPTED)) as api, running(api, tls=theirs) as gateway:
+        plain = socket.create_connection(("127.0.0.1", gateway.port))
+        with ours.wrap_socket(plain, server_hostname="localhost") as dialer:
+            dialer.sendall(post())
+            api.wait()
+            dialer.unwrap().close()
+        gateway.until(lambda: not gateway.gateway._fronts)
+        hold.set()
+        gateway.until(lambda: not gateway.gateway._under_way)
+        assert [Outcome.ACCEPTED] == [attempt.outcome for attempt in gateway.attempts()]
+    assert [] == caplog.messages
+
+
 def test_a_dialer_that_leaves_when_its_request_has_come_to_its_end_gives_up_nothing() -> None:
     """Though its connection didn't know that yet; and the next dialer is served."""
     with Server(always(ACCEPTED)) as api, running(api) as gateway, Client(gateway.port) as dialer:
