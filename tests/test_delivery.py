@@ -130,6 +130,30 @@ def test_a_flush_heeds_a_wait_that_it_has_time_for() -> None:
     spans.close(SOON)
 
 
+def test_a_flush_takes_a_breath_between_its_tries() -> None:
+    """A collector that is down, and asks for nothing, isn't asked as fast as a processor can."""
+    spans = delivery(Collector(NOT_NOW, NOT_NOW))
+    spans._idle = idle = Noting()
+    spans.put(1)
+    assert spans.flush(SOON)
+    assert [0.1, 0.1] == idle.waits[1:4:2]
+    spans.close(SOON)
+
+
+def test_who_we_are_is_found_out_before_the_first_record() -> None:
+    """It may take seconds, for which the recorder would wait."""
+    found = [Flag(), Flag()]
+    spans: Delivery[int] = Delivery(
+        "spans", Collector().connect, capacity=1, batch=1, interval=NEVER, prepare=found[0].set
+    )
+    metrics = MetricsDelivery(Collector().connect_metrics, NEVER, found[1].set)
+    for stage in (spans, metrics):
+        stage.start()
+    assert all(one.wait(SOON) for one in found)
+    for stage in (spans, metrics):
+        stage.close(SOON)
+
+
 def test_what_is_refused_for_good_is_not_sent_again() -> None:
     """It is dropped and counted; what follows goes on."""
     collector = Collector(REFUSED)

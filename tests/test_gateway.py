@@ -181,15 +181,18 @@ def test_who_leaves_the_queue_makes_room_in_it() -> None:
         assert ({}, 0) == (gateway.refused(), api.count("1"))
 
 
-def test_who_leaves_before_the_send_gives_its_room_back() -> None:
-    """Else each of them would take some for good, and in the end nobody would be served."""
+@pytest.mark.parametrize("lingering", [(0, 0), (1, 0)], ids=["closed", "reset"])
+def test_who_leaves_before_the_send_gives_its_room_back(lingering: tuple[int, int]) -> None:
+    """Else each of them would take some for good, and in the end nobody would be served; and its call isn't placed."""
     with stalled() as port:
         upstream = Origin("127.0.0.1", port)
         with running(upstream, in_flight=1, queue=0, connect=0.5) as gateway:
             with Client(gateway.port) as dialer:
                 dialer.send(post())
                 gateway.until(lambda: 1 == len(gateway.gateway._under_way))
+                dialer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", *lingering))
             gateway.until(lambda: not gateway.gateway._under_way)
+            assert [Outcome.CANCELLED] == [attempt.outcome for attempt in gateway.attempts()]
             assert is_error(ask(gateway.port, post()), 504, "timeout", "not_sent")
         assert {} == gateway.refused()
 
@@ -200,6 +203,17 @@ def test_a_connection_to_the_api_that_nobody_uses_is_closed() -> None:
         assert 202 == ask(gateway.port, post()).status
         (idle,) = [upstream._idle for upstream in set(gateway.gateway._upstreams.values()) if upstream._idle]
         gateway.until(lambda: not idle)
+
+
+def test_a_hundred_fields_are_taken_and_as_many_trailers() -> None:
+    """The trailers go no further."""
+    fields = b"".join(b"X-Field-%d: a\r\n" % n for n in range(98))
+    trailers = b"".join(b"X-Late-%d: a\r\n" % n for n in range(100))
+    begin = f"POST {CALLS} HTTP/1.1\r\nHost: gateway.test\r\nTransfer-Encoding: chunked\r\n".encode()
+    with Server(always(ACCEPTED)) as api, running(api) as gateway:
+        assert 202 == ask(gateway.port, begin + fields + b"\r\n2\r\n{}\r\n0\r\n" + trailers + b"\r\n").status
+        (received,) = api.received
+        assert (b"{}", 98, 0) == (received.body, received.raw.count(b"X-Field-"), received.raw.count(b"X-Late-"))
 
 
 def test_without_a_queue_there_is_room_all_the_same() -> None:
