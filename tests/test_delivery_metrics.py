@@ -124,6 +124,19 @@ def test_who_was_handed_over_for_metrics_is_flushed_and_shut_down_with_us(fault:
     assert Ledger(recorded=2, exported=2) == accounts(metrics)
 
 
+def test_who_was_handed_over_for_metrics_is_flushed_for_a_flush_and_gone_before_the_end() -> None:
+    """An export at the interval asks for none; and who closes may end the process after it."""
+    holding, collector, waiting = Holding(), Collector(), list[int]()
+    holding.shutdown = lambda: waiting.append(len(metrics._flushes))  # type: ignore[method-assign]
+    metrics = MetricsDelivery(collector.connect_metrics, 0.001, handed_over=holding)
+    metrics.start()
+    while accounts(metrics).exported < 3:
+        pass
+    assert [] == holding.told
+    metrics.close(SOON)
+    assert (["force_flush"], [1]) == (holding.told, waiting)
+
+
 def test_a_reset_of_metrics_begins_anew() -> None:
     """A child has a thread and a connection of its own; after the end there is none."""
     collector = Collector()

@@ -13,7 +13,7 @@ from call_initiation import Exporter
 from call_initiation.errors import ListenError
 from call_initiation.events import AgentIdSource, Certainty, Outcome, Presence, StateLabel, StateSource
 from call_initiation.gateway.admission import Reason, Rules
-from call_initiation.gateway.front import Front, Patience
+from call_initiation.gateway.front import Front, Patience, Phase
 from call_initiation.gateway.gateway import Gateway, Plan
 from call_initiation.gateway.relay import Origin
 from gateways import BODY, CALLS, QUICK, Client, ask, call, certified, is_error, post, running, stalled
@@ -214,6 +214,16 @@ def test_a_hundred_fields_are_taken_and_as_many_trailers() -> None:
         assert 202 == ask(gateway.port, begin + fields + b"\r\n2\r\n{}\r\n0\r\n" + trailers + b"\r\n").status
         (received,) = api.received
         assert (b"{}", 98, 0) == (received.body, received.raw.count(b"X-Field-"), received.raw.count(b"X-Late-"))
+
+
+def test_a_body_has_a_time_of_its_own() -> None:
+    """Whatever is left of the head's."""
+    patience = Patience(head=PATIENCE, body=3_600.0)
+    with Server(always(ACCEPTED)) as api, running(api, patience=patience) as gateway, Client(gateway.port) as dialer:
+        dialer.send(post()[:-1])
+        gateway.until(lambda: Phase.BODY in {front._phase for front in gateway.gateway._fronts})
+        (front,) = gateway.gateway._fronts
+        assert front.deadline > gateway.loop.time() + 3_000.0
 
 
 def test_without_a_queue_there_is_room_all_the_same() -> None:
