@@ -278,6 +278,7 @@ def test_a_machine_out_of_threads_loses_nothing() -> None:
     finally:
         threading.stack_size(before)
     assert Ledger(recorded=1, pending=1) == accounts(spans)
+    assert not spans.flush(NEVER)
     spans.put(2)
     assert spans.flush(SOON)
     assert Ledger(recorded=2, exported=2) == accounts(spans)

@@ -101,3 +101,12 @@ def test_a_backlog_is_not_dropped_at_the_end() -> None:
     thread.join(SOON)
     assert Ledger(recorded=4, exported=2, pending=1, dropped={"shutdown": 1}, recovered=3) == accounts(spans)
     assert [[1, 2]] == collector.batches
+
+
+def test_after_the_end_nobody_waits_for_a_backlog() -> None:
+    """No thread is left that could deliver it; it waits for another process."""
+    spans = both(Collector(NOT_NOW, NOT_NOW), Elsewhere(1, 2, 3))
+    spans.start()
+    spans.close(0.0)
+    assert not spans.flush(NEVER)
+    assert Ledger(recorded=3, pending=3, recovered=3) == accounts(spans)

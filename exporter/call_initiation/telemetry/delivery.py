@@ -178,11 +178,13 @@ class Delivery(Generic[Record]):
     def flush(self, timeout: float) -> bool:
         """Export what waits now; tell whether nothing was left within `timeout` seconds.
 
-        Where the collector asks to be left alone for longer than that, one try is all.
+        Where the collector asks to be left alone for longer than that, one try is all. Without a thread, before the
+        first record and after the end, nothing is waited for.
         """
         deadline = monotonic() + timeout
-        self._is_held_back = self._handed_over is not None and not self._is_closed
-        while self._thread is not None and not self._is_empty():
+        is_alive = self._thread is not None and not self._is_closed
+        self._is_held_back = self._handed_over is not None and is_alive
+        while is_alive and not self._is_closed and not self._is_empty():
             self._idle.clear()
             self._wake.set()
             is_tried = self._idle.wait(deadline - monotonic())
@@ -191,7 +193,7 @@ class Delivery(Generic[Record]):
                 return self._is_empty()
             self._idle.clear()
             self._idle.wait(breath)
-        return True
+        return self._is_empty()
 
     def close(self, timeout: float) -> None:
         """Export what `timeout` seconds suffice for; the rest is dropped, and counted."""
