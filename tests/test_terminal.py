@@ -115,7 +115,7 @@ def test_before_the_first_call_has_settled_it_says_so() -> None:
     assert empty in drawn(scene(view([])), width=100)
 
 
-@pytest.mark.parametrize("width", [80, 100, 140, 200])
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 140, 200])
 def test_whatever_the_width_no_row_is_cut_and_all_attempts_are_there(width: int) -> None:
     """States that don't fit are added up under `others`."""
     rows = drawn(scene(ALL_STATES), width=width, height=60)

@@ -21,7 +21,7 @@ from call_initiation.pages.health import feed_health, feed_line
 from call_initiation.pages.leads import Lead, leads
 from call_initiation.recording.aggregate import View
 
-_CODE_WIDTH: Final = 28
+_CODE_WIDTH: Final = 28  # half of a terminal, at most
 _GAP: Final = 2  # between columns
 _OTHER_LINES: Final = 15  # of the live picture, besides codes and links
 _TOP_STATES: Final = 8
@@ -121,12 +121,13 @@ def _sums(found: Correlation) -> Text:
 
 def _table(found: Correlation, width: int, height: int) -> Table:
     """Return the table of codes by state; what doesn't fit is added up under `others`."""
-    states = list(_fitting(found, width - _CODE_WIDTH - 2 * (len("others") + _GAP)))
+    code_width = min(_CODE_WIDTH, width // 2)
+    states = list(_fitting(found, width - code_width - 2 * (len("others") + _GAP)))
     others = [state for state in found.attempts if state not in states]
     codes = list(found.codes)[:height]
     marked = {(lead.code, state) for lead in leads(found) for state in lead.states}
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("agent state\n(before the send)", width=_CODE_WIDTH, no_wrap=True)
+    table.add_column("agent state\n(before the send)", width=code_width, no_wrap=True)
     groups = [[state] for state in states] + ([others] if others else [])
     for group in groups:
         table.add_column(_heading(group[0]) if group[0] in states else "others", justify="right", no_wrap=True)
@@ -137,7 +138,7 @@ def _table(found: Correlation, width: int, height: int) -> Table:
     table.add_row("refused", *map(_shown_rate, rates), _shown_rate(found.refusal_rate), end_section=True)
     for code in codes:
         cells = (_count(found, code, group, marked) for group in groups)
-        table.add_row(_tail(code), *cells, f"{found.codes[code]:,}")
+        table.add_row(_tail(code, code_width), *cells, f"{found.codes[code]:,}")
     if more := len(found.codes) - len(codes):
         table.add_row(Text(f"and {more} more", "dim"))
     return table
@@ -171,9 +172,9 @@ def _count(found: Correlation, code: str, states: list[str], marked: set[tuple[s
     return Text(f"{count:,}" if count else "", "" if marked.isdisjoint(pairs) else "bold red")
 
 
-def _tail(code: str) -> Text:
+def _tail(code: str, width: int) -> Text:
     """Shorten a code from its front: its end says the most."""
-    return Text(code if len(code) <= _CODE_WIDTH else f"…{code[1 - _CODE_WIDTH :]}")
+    return Text(code if len(code) <= width else f"…{code[1 - width :]}")
 
 
 def _top_codes(found: Correlation) -> Table:
