@@ -426,16 +426,6 @@ def test_the_guide_says_how_long_an_end_takes() -> None:
     assert f"these {ENDS_WITHIN:g} seconds" in GUIDE
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "README.md"], ids=lambda path: path.name)
-def test_every_link_leads_somewhere(document: Path) -> None:
-    """To a file of this checkout, and to a heading in it where one is named."""
-    for target, _, heading in re.findall(r"\]\(([^)#:]*)(#?)([^):]*)\)", document.read_text(encoding="utf-8")):
-        file = document.parent / target if target else document
-        assert file.exists(), target
-        headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE) if heading else []
-        assert not heading or heading in {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings}
-
-
 def test_every_deployed_file_is_in_the_guide() -> None:
     """The table of what there is misses none, but for what the compose file mounts."""
     text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
