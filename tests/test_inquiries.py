@@ -1,12 +1,14 @@
 """The commands that read files, as the program runs them: what they say, and their exit statuses."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from program import Run, Terminal
 
+README = Path(__file__).parents[1] / "README.md"
 PAYLOADS = Path(__file__).parent / "data" / "payloads"
 NUMBER = "+33199000000"
 BODY = b'{"message": "A station is required to call +33 1 99 00 00 00.", "code": "bad.request"}'
@@ -96,7 +98,7 @@ def test_explain_reads_what_curl_wrote(run: Run, answer: Path) -> None:
 
 def shown_in_readme(command: str) -> list[str]:
     """Return the words that README shows as a command's output."""
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    readme = README.read_text(encoding="utf-8")
     return (
         readme.partition(f"$ call-initiation-exporter {command}\n")[2]
         .partition("\n\n")[0]
@@ -115,7 +117,8 @@ def test_readme_shows_what_is_shown(run: Run, tmp_path: Path) -> None:
         "details": [{"errorCode": "conversation.error.no.user.station"}],
     }
     answer.write_bytes(b"HTTP/2 400 \r\n\r\n" + json.dumps(body).encode())
-    assert shown_in_readme("check call.json") == run("check", PAYLOADS / "agent_as_callee.json")[1].split()
+    (sent,) = re.findall(r"^\$ echo '(.*)' > call.json$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert shown_in_readme("check call.json") == run("check", "-", given=sent.encode())[1].split()
     assert shown_in_readme("explain answer.http") == run("explain", answer)[1].split()
 
 
