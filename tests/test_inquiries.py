@@ -83,6 +83,16 @@ def test_on_a_terminal_severities_have_colours(run: Run) -> None:
     assert "no_destination" in screen.getvalue()
 
 
+@pytest.mark.parametrize("on", [None, Terminal()], ids=["pipe", "terminal"])
+def test_no_line_ends_in_blanks(run: Run, on: Terminal | None) -> None:
+    """Nor is any more than the report itself written."""
+    status, out, _ = run("check", PAYLOADS / "agent_as_callee.json", on=on)
+    lines = (out if on is None else on.getvalue()).split("\n")
+    assert (1, "") == (status, lines.pop())
+    assert [] == [line for line in lines if line != line.rstrip()]
+    assert lines[-1].startswith("check ")
+
+
 def test_explain_reads_what_curl_wrote(run: Run, answer: Path) -> None:
     """Status, correlation id and body; the number that it quotes is masked."""
     status, out, err = run("explain", answer)

@@ -354,7 +354,7 @@ async def _agents(access: Access, agent_ids: list[str], *, ready: bool, as_json:
         typer.echo(json.dumps(roster.document(standings), indent=2))
     else:
         console = terminal.console(is_wide=True)
-        console.print(roster.table(standings, console.width))
+        terminal.show(roster.table(standings, console.width), console)
     return int(ready and not all(one.is_ready for one in standings))
 
 

@@ -92,7 +92,7 @@ def _examined(content: bytes, endpoint: Endpoint) -> tuple[Remark, ...]:
 
 def _print(report: Table | dict[str, Any]) -> None:
     if isinstance(report, Table):
-        terminal.console(is_wide=True).print(report)
+        terminal.show(report, terminal.console(is_wide=True))
     else:
         typer.echo(json.dumps(report, indent=2))
 

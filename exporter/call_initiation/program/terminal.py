@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import typer
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
@@ -38,6 +39,13 @@ def console(*, is_wide: bool = False) -> Console:
     """
     is_terminal = sys.stdout.isatty()
     return Console(force_terminal=is_terminal, highlight=False, width=_WIDE if is_wide and not is_terminal else None)
+
+
+def show(report: RenderableType, console: Console) -> None:
+    """Print a report without the blanks with which a table fills its lines: it may go into a file, or a ticket."""
+    with console.capture() as captured:
+        console.print(report)
+    typer.echo("\n".join(line.rstrip(" ") for line in captured.get().rstrip("\n").split("\n")))
 
 
 @dataclass(frozen=True, slots=True)
