@@ -11,8 +11,9 @@ from call_initiation.secret import secret
 def test_a_variable_goes_before_a_file(tmp_path: Path) -> None:
     """What stands about the secret in a file is no part of it."""
     path = tmp_path / "key"
-    path.write_text(" from-a-file\n")
-    assert "from-a-file" == secret("KEY", {"KEY_FILE": str(path)})
+    for encoding in ("utf-8-sig", "utf-8"):
+        path.write_text(" from-a-file\n", encoding=encoding)
+        assert "from-a-file" == secret("KEY", {"KEY_FILE": str(path)})
     assert "from-a-file" == secret("KEY", {"KEY": "", "KEY_FILE": str(path)})
     assert "given" == secret("KEY", {"KEY": "given", "KEY_FILE": str(path)})
 
@@ -20,9 +21,9 @@ def test_a_variable_goes_before_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "FileNotFoundError"),
+        (None, "no such file or directory"),
         (b" \n", "empty"),
-        (b"\xff\xfe", "UnicodeDecodeError"),
+        (b"\xff\xfe", "not UTF-8"),
     ],
 )
 def test_a_file_that_is_no_secret_is_named(content: bytes | None, said: str, tmp_path: Path) -> None:

@@ -23,9 +23,11 @@ def secret(name: str, environ: Mapping[str, str] = os.environ) -> str:
     if not path:
         raise SettingsError(key=name, found="nothing", expected=f"a value, or a file's path in {name}_FILE")
     try:
-        found = Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        fault = type(error).__name__
+        found = Path(path).read_text(encoding="utf-8-sig").strip()  # a byte order mark is no part of a secret either
+    except OSError as error:
+        fault = (error.strerror or type(error).__name__).lower()
+    except ValueError:
+        fault = "not UTF-8"
     else:
         fault = "empty"
         if found:
