@@ -34,6 +34,7 @@ CALLEE_ID = "5b8f1c1e-0000-4000-8000-000000000002"
         (Endpoint(TEMPLATES[0]), b"/gateway/v1" + CALLS),
         (Endpoint(TEMPLATES[0]), CALLS + CALLS),
         (Endpoint(TEMPLATES[1], user_id=USER_ID), CALLS + b"/user/" + USER_ID.encode()),
+        (Endpoint(TEMPLATES[1], user_id=USER_ID), CALLS + b"/user/" + USER_ID.upper().encode()),
         (Endpoint(TEMPLATES[1], user_id="a/b é"), CALLS + b"/user/a%2Fb%20%C3%A9/?x=1"),
         (Endpoint(TEMPLATES[1], user_id="\ufffd%zz"), CALLS + b"/user/%FF%zz"),
         (Endpoint(TEMPLATES[1]), CALLS + b"/user/%00"),
@@ -245,6 +246,7 @@ def test_told() -> None:
     assert ("a-1", state) == told({"agent_id": "a-1", "agent_state": state})
     assert (None, state) == told({"agent_state": plain})
     assert ("a-1", None) == told({"agent_id": "a-1"})
+    assert (USER_ID, None) == told({"agent_id": f" {USER_ID.upper()}"})
 
 
 def test_told_keeps_a_doubt_and_claims_no_other_source() -> None:

@@ -142,6 +142,18 @@ def test_agents_that_are_named_are_followed(dialer: Dialer) -> None:
     assert dialer.metric("feed_events_total", topic="conversationsummary") == 1.0
 
 
+def test_an_agent_is_the_same_in_whatever_case_its_id_is_written(dialer: Dialer) -> None:
+    """Where it is named, told of by the dialer, in a call's extension and in a call's path."""
+    agent, told_of = dialer.organisation.agent_ids[:2]
+    dialer.exporter.follow_agents(region=dialer.url, agent_ids=[agent.upper()], **CREDENTIALS)
+    dialer.exporter.agent_state(told_of.upper(), presence="BUSY")
+    eventually(lambda: dialer.knows(agent))
+    dialer.wait(2 * BLUR)
+    said = [dialer.call(agent_id=agent.upper()), dialer.call(f"{CALLS}/user/{agent.upper()}", user_token(agent))]
+    assert [(agent, Certainty.KNOWN)] * 2 == [(one.id, one.state.certainty) for one in said]
+    assert StateLabel.BUSY is dialer.call(agent_id=told_of).label
+
+
 def test_whoever_calls_is_followed_from_then_on(dialer: Dialer) -> None:
     """Of the first call, what is read afterwards can be told, and isn't vouched for."""
     agent = dialer.organisation.agent_ids[1]

@@ -42,6 +42,9 @@ def call(
     return Observation(endpoint, request, doors("httpx").sync, Tracing(), Nowhere())
 
 
+UPPER = "5B8F1C1E-0000-4000-8000-00000000000A"
+
+
 class Asked(list[tuple[str, Callable[[str], None]]]):
     """Keeps whose tokens are asked for."""
 
@@ -68,6 +71,12 @@ def test_an_id_that_cannot_stand_in_a_topic_is_refused(name: str, strange: Any) 
     """Before anything is sent."""
     with pytest.raises(SettingsError, match=f"{name}: found .*, expected ids of letters, digits and hyphens"):
         Following(**{name: ("a-1", strange)})
+
+
+def test_agents_are_followed_by_their_ids_as_the_api_writes_them() -> None:
+    """Or else what it tells of them would be nobody's."""
+    following = Following((UPPER, "Agent-7"), [UPPER])
+    assert ((UPPER.lower(), "Agent-7"), (UPPER.lower(),)) == (following.agent_ids, following.queue_ids)
 
 
 def test_a_token_is_asked_about_once_and_then_known() -> None:
@@ -132,6 +141,7 @@ def test_only_so_many_tokens_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
         (call(f"{API}{CALLS}/user/path-1", said={"agent_id": "told-1"}), "path-1"),
         (call(said={"agent_id": "told-1"}), "told-1"),
         (call(**{"from": {"agentId": "body-1"}}), "body-1"),
+        (call(**{"from": {"id": UPPER}}), UPPER.lower()),
         (call(said={"agent_id": "no topic?"}), None),
         (call(phoneNumber="+33199000000"), None),
     ],

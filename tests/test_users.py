@@ -19,6 +19,21 @@ ANY_JSON = st.recursive(
 
 
 @pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("5B8F1C1E-0000-4000-8000-00000000000A", "5b8f1c1e-0000-4000-8000-00000000000a"),
+        ("5b8f1c1e-0000-4000-8000-00000000000a", "5b8f1c1e-0000-4000-8000-00000000000a"),
+        ("5B8F1C1E-0000-4000-8000-00000000000", "5B8F1C1E-0000-4000-8000-00000000000"),
+        ("Agent-7", "Agent-7"),
+        ("", ""),
+    ],
+)
+def test_a_uuid_is_the_same_in_both_cases(written: str, meant: str) -> None:
+    """Whatever else may be an id stays as it is."""
+    assert meant == users.user_id(written)
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("2026-01-31T09:30:00Z", HALF_PAST_NINE),

@@ -27,6 +27,7 @@ from prometheus_client import CollectorRegistry
 from call_initiation import catalogue, log
 from call_initiation.agents import timeline
 from call_initiation.agents.agents import Agents
+from call_initiation.agents.users import user_id
 from call_initiation.calls import client, endpoints
 from call_initiation.calls.endpoints import Duplicates
 from call_initiation.calls.observation import Observation, Recording, StreamObservation, Streams
@@ -208,7 +209,7 @@ class Exporter:
             station=station,
             out_of_office=out_of_office,
         )
-        self._recorder.update(StateUpdate(agent_id, state, self.now() if since is None else since))
+        self._recorder.update(StateUpdate(user_id(agent_id), state, self.now() if since is None else since))
 
     def follow_agents(  # noqa: PLR0913 - one keyword for each thing that can be chosen
         self,

@@ -8,6 +8,7 @@ out-of-office), so their shapes are known here and nowhere else. Laws:
 * Each part has its own server time, and says None where the API gives it none; no time is ever made up.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from typing import Any, Final, cast
 from call_initiation.events import AgentState, Presence, RoutingStatus, StateSource
 
 JsonObject = Mapping[str, object]
+
+UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OTHER_STATIONS: Final = frozenset({"defaultStation", "lastAssociatedStation"})
@@ -89,6 +92,14 @@ def as_array(value: object) -> list[object]:
 def as_text(value: object) -> str | None:
     """Return `value` if it is text that isn't empty, and None if it isn't."""
     return value if isinstance(value, str) and value else None
+
+
+def user_id(text: str) -> str:
+    """Return an agent's id as the API writes it, so that an agent is the same however a dialer writes it.
+
+    The API's ids are UUIDs in lower case; RFC 9562, section 4, has both cases mean the same. Nothing else is changed.
+    """
+    return text.lower() if UUID.fullmatch(text) else text
 
 
 def presence(value: object, source: StateSource) -> tuple[Update, ...]:

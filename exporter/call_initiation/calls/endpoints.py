@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Any, Final, cast
 from urllib.parse import unquote_to_bytes
 
+from call_initiation.agents.users import UUID, user_id
 from call_initiation.calls import bodies
 from call_initiation.calls.bodies import CALL_COMMAND, CREATE_CALL_REQUEST, UNREAD
 from call_initiation.events import AgentIdSource, AgentState, Certainty, PayloadShape, Presence, RoutingStatus
@@ -92,8 +93,8 @@ def _endpoint(raw_path: bytes) -> Endpoint | None:
     match rest.removesuffix(b"/").split(b"/"):
         case [b""]:
             return _PLAIN
-        case [b"", b"user", user_id] if user_id:
-            return Endpoint(CALLS_OF_USER, user_id=_id(_decoded(user_id)))
+        case [b"", b"user", agent_id] if agent_id:
+            return Endpoint(CALLS_OF_USER, user_id=_agent(_decoded(agent_id)))
         case [b"", conversation_id] if conversation_id not in {b"", b"user"}:
             return Endpoint(CALL_OF_CONVERSATION, conversation_id=_id(_decoded(conversation_id)))
         case _:
@@ -109,6 +110,12 @@ def _id(value: object) -> str | None:
     """Return what can be an id: printable text, not too long."""
     text = value.strip() if isinstance(value, str) else ""
     return text if 0 < len(text) <= _MAX_ID and text.isprintable() else None
+
+
+def _agent(value: object) -> str | None:
+    """Return what can be an agent's id, as the API would write it."""
+    found = _id(value)
+    return None if found is None else user_id(found)
 
 
 @dataclass(slots=True)
@@ -147,7 +154,6 @@ _OF_MANY: Final = frozenset({"participants", "conversationIds", "to"})
 
 _SIX_DIGITS: Final = re.compile(r"(?:\d\D*){6}")
 _UUID_LENGTH: Final = 36
-_UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
 def payload(content: bytes | None) -> Payload:
@@ -177,7 +183,7 @@ def _shape(fields: dict[str, Any]) -> PayloadShape:
 
 def _agent_id(caller: object) -> str | None:
     """Return who places a call, from the body's `from`."""
-    return (_id(_at(caller, "agentId")) or _id(_at(caller, "id"))) if caller else None
+    return (_agent(_at(caller, "agentId")) or _agent(_at(caller, "id"))) if caller else None
 
 
 def _destinations(fields: dict[str, Any]) -> tuple[str, ...]:
@@ -197,7 +203,7 @@ def _numbers(document: object) -> tuple[str, ...]:
     for text in _leaves(document):
         if text.isalpha():  # as most names are
             continue
-        if not (len(text) == _UUID_LENGTH and _UUID.fullmatch(text)) and _SIX_DIGITS.search(text):
+        if not (len(text) == _UUID_LENGTH and UUID.fullmatch(text)) and _SIX_DIGITS.search(text):
             found[text] = None
             if len(found) == _MAX_NUMBERS:
                 break
@@ -277,7 +283,7 @@ def told(extension: object) -> tuple[str | None, AgentState | None]:
         The agent's id and its state, each None where it isn't said. The caller is the state's source.
     """
     said = _object(extension)
-    agent_id, state = _id(said.get("agent_id")), said.get("agent_state")
+    agent_id, state = _agent(said.get("agent_id")), said.get("agent_state")
     if isinstance(state, AgentState):
         state = {name: getattr(state, name) for name in (*_CHECKS, "since", "certainty")}
     return agent_id, None if state is None else _state(_object(state))

@@ -35,7 +35,7 @@ from call_initiation.calls.observation import Observation
 from call_initiation.errors import UpstreamError
 from call_initiation.events import FeedChange, FeedState, SkewChange
 from call_initiation.feed.access import Access
-from call_initiation.feed.follow import Callers, Following, TokenUsers, can_be_followed
+from call_initiation.feed.follow import Callers, Following, TokenUsers, followed_as
 from call_initiation.feed.members import EVERY, Circle, Team
 from call_initiation.feed.shard import Means, Shard, shown
 from call_initiation.feed.witness import AT_ONCE, Answers, are_all, changes_of, whole_of
@@ -244,7 +244,7 @@ class Feed:
         tokens, seen = await door.knocked()
         users = [await whose(self._means.api, token, tell) for token, tell in tokens]
         if self._following.as_seen:
-            seen += [user_id for user_id in users if can_be_followed(user_id) and user_id is not None]
+            seen += filter(None, map(followed_as, users))
         try:
             await self._glance([agent_id for agent_id in seen if agent_id not in self._circle])
         except Exception:
@@ -341,13 +341,13 @@ class Port:
 async def whose(api: GenesysApi, token: str, tell: Callable[[str], None]) -> str | None:
     """Find out whose a call's token is, and tell it; None where it names no user or can't be asked about now."""
     try:
-        user_id = as_text((await api.me_with(token)).get("id"))
+        user = as_text((await api.me_with(token)).get("id"))
     except UpstreamError as error:
         _logger.info("a call's token names no user: %s", error)
         return None
-    if user_id is not None:
-        tell(user_id)
-    return user_id
+    if user is not None:
+        tell(user)
+    return user
 
 
 Run = Callable[[Access, Following, Port, Door], Coroutine[Any, Any, None]]

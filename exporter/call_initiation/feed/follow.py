@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from call_initiation.agents.users import user_id
 from call_initiation.calls import endpoints
 from call_initiation.calls.observation import Observation
 from call_initiation.errors import SettingsError
@@ -50,13 +51,14 @@ class Following:
         if not self.as_seen and not any(given.values()):
             raise SettingsError("follow_agents", "nobody", "agent_ids, queue_ids, group_ids or as_seen=True")
         for name, ids in given.items():
-            for strange in (one for one in ids if not can_be_followed(one)):
+            for strange in (one for one in ids if followed_as(one) is None):
                 raise SettingsError(name, repr(strange), "ids of letters, digits and hyphens, such as UUIDs")
+            object.__setattr__(self, name, tuple(filter(None, map(followed_as, ids))))
 
 
-def can_be_followed(agent_id: object) -> bool:
-    """Return whether an id can stand in a topic."""
-    return isinstance(agent_id, str) and _AGENT_ID.fullmatch(agent_id) is not None
+def followed_as(agent_id: object) -> str | None:
+    """Return an id as it stands in a topic, or None if it can't."""
+    return user_id(agent_id) if isinstance(agent_id, str) and _AGENT_ID.fullmatch(agent_id) else None
 
 
 class TokenUsers:
@@ -116,8 +118,8 @@ class Callers:
             self._tokens.notice(observation)
         if self._seen is not None:
             agent_id = observation.endpoint.user_id or said or self.of_token(observation) or _in_body(observation)
-            if can_be_followed(agent_id) and agent_id is not None:
-                self._seen(agent_id)
+            if (known := followed_as(agent_id)) is not None:
+                self._seen(known)
 
 
 def _in_body(observation: Observation) -> str | None:

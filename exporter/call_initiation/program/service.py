@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from pydantic import SecretStr
 
 from call_initiation.agents.readiness import Standing, standing
-from call_initiation.agents.users import as_text
+from call_initiation.agents.users import as_text, user_id
 from call_initiation.api.genesys import GenesysApi
 from call_initiation.api.pacing import Budget
 from call_initiation.api.tokens import Tokens
@@ -144,7 +144,7 @@ async def standings(access: Access, agent_ids: Iterable[str]) -> list[Standing]:
     Raises:
         UpstreamError: They can't be read.
     """
-    ids = list(dict.fromkeys(agent_ids))
+    ids = list(dict.fromkeys(map(user_id, agent_ids)))
     context, _ = access.contexts()
     async with httpx.AsyncClient(trust_env=False, verify=context) as client:
         tokens = Tokens(access.credentials, access.login_url, client)

@@ -13,7 +13,7 @@ from typing import Final
 
 from call_initiation.events import FeedChange, FeedState, NotificationTaken, SkewChange
 from call_initiation.feed.feed import Port
-from call_initiation.feed.follow import can_be_followed
+from call_initiation.feed.follow import followed_as
 from call_initiation.recording.updates import LegLost, Suspension, Told
 from call_initiation.sharing.hearing import FEED, CommonClock, Entry, summary
 from call_initiation.sharing.keyspace import Fields, Keyspace
@@ -84,8 +84,8 @@ class Speaker:
         """
         while True:
             for agent_id in await self._say():
-                if can_be_followed(agent_id):
-                    seen(agent_id)
+                if (known := followed_as(agent_id)) is not None:
+                    seen(known)
             await asyncio.sleep(BREATH)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pulse):  # before 3.12, `wait_for` may swallow a cancellation

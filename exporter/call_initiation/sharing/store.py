@@ -32,7 +32,7 @@ from call_initiation.api.tokens import Tokens
 from call_initiation.events import FeedChange, FeedState
 from call_initiation.feed.access import Access
 from call_initiation.feed.feed import Door, Port, Run, serve, whose
-from call_initiation.feed.follow import Following, can_be_followed
+from call_initiation.feed.follow import Following, followed_as
 from call_initiation.feed.shard import race
 from call_initiation.log import Log
 from call_initiation.sharing.hearing import CommonClock, Entry, Hearing, Trouble
@@ -294,7 +294,7 @@ async def _greet(member: Member, access: Access, following: Following, port: Por
             unknown, seen = await door.knocked()
             users = [await whose(api, token, tell) for token, tell in unknown]
             if following.as_seen:
-                seen += [user_id for user_id in users if user_id is not None and can_be_followed(user_id)]
+                seen += filter(None, map(followed_as, users))
             await member.want(seen)
 
 
