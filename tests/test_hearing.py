@@ -116,6 +116,12 @@ def test_an_entry_that_comes_late_is_a_sign_of_its_own_moment(heard: Listener) -
     assert 0 == heard.hearing.scan
 
 
+def test_a_moment_to_come_is_no_sign_of_life(heard: Listener) -> None:
+    """Or else no silence would be noticed until then."""
+    heard.hear(2, NOW + 1.0, came=NOW + 0.2)
+    assert [Trouble.CLOCK] == heard.troubles()
+
+
 def test_a_missing_entry_is_doubted_and_a_repeated_one_ignored(heard: Listener) -> None:
     """By their numbers."""
     heard.hear(2, NOW + 0.1, StateUpdate(AGENT, AWAY, NOW))

@@ -68,14 +68,16 @@ def test_one_leads_until_its_lease_is_over(redis: RedisServer) -> None:
     tell(redis, story)
 
 
-def test_an_epoch_that_is_none_is_passed_over(redis: RedisServer) -> None:
+@pytest.mark.parametrize("epoch", ["something else", "9" * 30, "9" * 400, "-1e300", "nan", "inf"])
+def test_an_epoch_that_is_none_is_passed_over(redis: RedisServer, epoch: str) -> None:
     """Whoever put it there."""
 
     async def story(keys: Keyspace) -> None:
-        redis.client.set("call-initiation:{test}:epoch", "something else")
+        redis.client.set("call-initiation:{test}:epoch", epoch)
         assert (0, "0-0", None) == await keys.latest()
-        epoch = await keys.elect("a", 60.0)
-        assert (epoch, "0-0", None) == await keys.latest()
+        new = await keys.elect("a", 60.0)
+        assert 0 < new < 2**53
+        assert (new, "0-0", None) == await keys.latest()
 
     tell(redis, story)
 

@@ -135,6 +135,71 @@ def test_what_cannot_be_read_is_doubted_until_it_can(redis: RedisServer, caplog:
     asyncio.run(told())
 
 
+HUGE = "9" * 30
+EPOCH, WORDS, STATES = (f"call-initiation:{{test}}:{key}" for key in ("epoch", "words", "states"))
+
+
+def said(redis: RedisServer, **damaged: str) -> None:
+    """Say something that no leader says."""
+    fields = {"e": redis.client.get(EPOCH), "n": "1000000", "t": repr(time()), "o": "0.0", "w": "[]"}
+    redis.client.xadd(WORDS, fields | damaged)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda it: it.client.set(EPOCH, HUGE),
+        lambda it: said(it, n=HUGE),
+        lambda it: said(it, e=HUGE),
+        lambda it: said(it, e=str(2**53)),
+        said,
+        lambda it: said(it, t="nan"),
+        lambda it: said(it, t="1e10"),
+    ],
+)
+def test_what_no_leader_says_is_got_over(redis: RedisServer, damage: Callable[[RedisServer], object]) -> None:
+    """Numbers without end, moments of another age, an epoch of which there is no leader."""
+
+    async def told() -> None:
+        members = [Process(redis.url, well) for _ in range(2)]
+        await until(lambda: all(one.is_up for one in members))
+        for one in members:
+            one.told.clear()
+        damage(redis)
+        await until(lambda: all("down" in dict(one.states) and one.is_up for one in members))
+        since = {one: len(one.told) for one in members}
+        redis.client.delete("call-initiation:{test}:leader")
+        await until(lambda: all(one.is_up and len(one.told) > since[one] for one in members))
+        assert [[]] * 2 == [one.faults for one in members]
+        for one in members:
+            await one.leave()
+
+    asyncio.run(told())
+
+
+def test_a_summary_that_cannot_be_read_keeps_no_other_from_being_learnt(redis: RedisServer) -> None:
+    """Only its own agent is unknown."""
+
+    async def told() -> None:
+        async def feed(port: Port, door: Door) -> None:
+            port.tell(Reading("a", ((port.now() - 1.0, state(Presence.BUSY)),), port.now(), lasts=True))
+            await well(port, door)
+
+        leader = Process(redis.url, feed, PATIENT)
+        await until(lambda: leader.is_up)
+        epoch = redis.client.get(EPOCH)
+        redis.client.hset(STATES, "b", f'[[{epoch},{HUGE}],["r","b",[],1.0,true]]')
+        redis.client.hset(STATES, "c", f'[[{epoch},1],["r","c",[[{HUGE},{{}}]],1.0,true]]')
+        newcomer = Process(redis.url, well, PATIENT)
+        await until(lambda: newcomer.is_up)
+        assert ["a"] == [one.agent_id for one in newcomer.told if isinstance(one, Reading)]
+        assert [] == newcomer.faults
+        await newcomer.leave()
+        await leader.leave()
+
+    asyncio.run(told())
+
+
 def test_a_store_may_come_later(redis: RedisServer) -> None:
     """A dialer may be started first."""
 

@@ -43,6 +43,32 @@ def test_what_is_read_is_what_was_told(one: Shared) -> None:
     assert one == meant(word, 0.0)
 
 
+@pytest.mark.parametrize("moment", ["NaN", "Infinity", "1e999", "1e300", "9" * 400, "1", '"1.0"'])
+@pytest.mark.parametrize(
+    "word",
+    [
+        '["u","1",?,{"source":"rest"}]',
+        '["r","1",[[?,{"source":"rest"}]],null,true]',
+        '["r","1",[],?,true]',
+        '["s",?,null]',
+        '["f","up","",?]',
+    ],
+)
+def test_what_can_be_no_moment_is_no_word(word: str, moment: str) -> None:
+    """It would be the newest for ever."""
+    (told,) = read(f"[{word.replace('?', moment)}]")
+    with pytest.raises(Garbled):
+        meant(told, 0.0)
+
+
+@pytest.mark.parametrize("part", ["on_call", "wrap_up"])
+@pytest.mark.parametrize("count", [-1, 1001, 10**30])
+def test_what_can_be_no_number_of_calls_is_no_word(part: str, count: int) -> None:
+    """No integer of 64 bits might hold it."""
+    with pytest.raises(Garbled):
+        meant(["u", AGENT, 1.0, {part: count, "source": "rest"}], 0.0)
+
+
 def test_moments_move_by_one_shift() -> None:
     """All of them."""
     reading = Reading(AGENT, ((1.0, BUSY), (2.0, AWAY)), 3.0, lasts=True)

@@ -21,6 +21,9 @@ JsonObject = Mapping[str, object]
 
 UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
+MOST_CALLS: Final = 1000
+"""Calls of one agent; more is no number of calls, and might be more than an integer of 64 bits holds."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OTHER_STATIONS: Final = frozenset({"defaultStation", "lastAssociatedStation"})
 _SIDES: Final = ("contactCenter", "enterprise")
@@ -194,5 +197,7 @@ def _count(summary: JsonObject, media: tuple[str, ...], field: str) -> int | Non
     """Add up what is given; a count that is missing beside others is none, and one that can't be read spoils all."""
     sides = [as_object(as_object(summary.get(medium)).get(side)) for medium in media for side in _SIDES]
     counts = [side[field] for side in sides if side.get(field) is not None]
-    whole = [count for count in counts if isinstance(count, int) and not isinstance(count, bool) and count >= 0]
+    whole = [
+        count for count in counts if isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= MOST_CALLS
+    ]
     return sum(whole) if whole and len(whole) == len(counts) else None

@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any, Final, cast
 from urllib.parse import unquote_to_bytes
 
-from call_initiation.agents.users import UUID, user_id
+from call_initiation.agents.users import MOST_CALLS, UUID, user_id
 from call_initiation.calls import bodies
 from call_initiation.calls.bodies import CALL_COMMAND, CREATE_CALL_REQUEST, UNREAD
 from call_initiation.events import AgentIdSource, AgentState, Certainty, PayloadShape, Presence, RoutingStatus
@@ -46,7 +46,6 @@ MAX_PAYLOAD: Final = bodies.MAX_BYTES
 _CALLS: Final = CALLS.encode()
 _PORTS: Final = {"http": 80, "https": 443}
 _MAX_ID: Final = 128  # characters; the API's ids have 36
-_MAX_COUNT: Final = 1000  # calls of one agent
 _MAX_MOMENT: Final = 1e11  # seconds since the epoch: thousands of years
 _MAX_DESTINATIONS: Final = 100
 _MAX_NUMBERS: Final = 100
@@ -244,7 +243,7 @@ def _items(value: object) -> list[object]:
 
 def _count(value: object) -> int | None:
     """Return what can be a number of calls."""
-    return int(value) if isinstance(value, int) and 0 <= value <= _MAX_COUNT else None
+    return int(value) if isinstance(value, int) and 0 <= value <= MOST_CALLS else None
 
 
 def _station(value: object) -> str | None:

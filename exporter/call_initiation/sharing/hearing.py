@@ -9,6 +9,7 @@ summaries that lie in the store are told; until then, and whenever in doubt, eve
 * Two timelines are compared by the store's clock, which each process measures for itself. What is moved by the
   difference is moved by the very same one until it has changed by more than `DRIFT`; then all is learnt anew. Where the
   store's own clock is set, we and the speaker notice one after the other: in between nothing is trusted.
+* A moment that is still to come is no sign of life.
 * Entries are numbered. One that is missing casts doubt; one that comes twice counts once.
 * Each speaker has an epoch, greater than all before. Whoever speaks in an older one was deposed, and isn't listened to.
 * A summary knows the entry up to which it tells, so what it tells already isn't told again. Of the changes before its
@@ -25,10 +26,13 @@ from typing import Final
 
 from call_initiation.events import FeedChange, FeedState
 from call_initiation.recording.updates import Forgotten, Reading, StateUpdate, Suspension, Told
-from call_initiation.sharing.words import Garbled, Shared, Word, meant, read, written
+from call_initiation.sharing.words import Garbled, Shared, Word, meant, moment, read, written
 
 DRIFT: Final = 0.25
 """Seconds by which two clocks may drift apart before all is learnt anew."""
+
+LARGEST: Final = 2**53
+"""What an epoch and an entry's number are at most: Redis's scripts count with floats."""
 
 _SAMPLES: Final = 8
 
@@ -97,8 +101,9 @@ class Entry:
             Garbled: They tell none.
         """
         try:
-            number, at, offset = int(fields["n"]), float(fields["t"]), float(fields["o"])
-            return cls(int(fields["e"]), number, at, offset, read(fields["w"]))
+            epoch, number = _number(int(fields["e"])), _number(int(fields["n"]))
+            at, offset = moment(float(fields["t"])), moment(float(fields["o"]))
+            return cls(epoch, number, at, offset, read(fields["w"]))
         except (KeyError, TypeError, ValueError):
             raise Garbled from None
 
@@ -162,9 +167,8 @@ class Hearing:
         return inf if self.is_deaf else self._heard_at + self._silence
 
     def open(self, epoch: int) -> None:
-        """Begin to read the store, in which this epoch is the latest."""
-        if epoch != self._epoch:
-            self._epoch, self._number = epoch, 0
+        """Begin to read the store, in which this epoch is the latest; nothing is trusted yet."""
+        self._epoch, self._number = epoch, 0
 
     def look(self, now: float) -> None:
         """Notice a silence that is too long."""
@@ -192,7 +196,7 @@ class Hearing:
         if entry.epoch < self._epoch or (entry.epoch == self._epoch and entry.number <= self._number):
             return ()
         shift = entry.offset - offset
-        if (trouble := self._trouble(entry, shift)) is not None:
+        if (trouble := self._trouble(entry, shift, now)) is not None:
             self.doubt(trouble, now)
             self._deaf_until = now + self._patience if trouble is Trouble.CLOCK else self._deaf_until
         self._epoch, self._number = entry.epoch, entry.number
@@ -202,14 +206,15 @@ class Hearing:
             self._begin(entry, shift)
         return ()
 
-    def _trouble(self, entry: Entry, shift: float) -> Trouble | None:
+    def _trouble(self, entry: Entry, shift: float, now: float) -> Trouble | None:
         if self.is_deaf:
             return None
         if entry.epoch != self._epoch:
             return Trouble.SUCCEEDED
         if entry.number != self._number + 1:
             return Trouble.INCOMPLETE
-        return Trouble.CLOCK if abs(shift - self._shift) > DRIFT else None
+        is_of_the_future = entry.at + self._shift > now + 2 * DRIFT
+        return Trouble.CLOCK if abs(shift - self._shift) > DRIFT or is_of_the_future else None
 
     def _has_just_been_said(self, entry: Entry, shift: float, now: float) -> bool:
         return now >= self._deaf_until and -DRIFT <= now - (entry.at + shift) <= self._silence
@@ -276,7 +281,7 @@ class Hearing:
             Garbled: It isn't one.
         """
         (head, word) = _two(read(text))
-        epoch, number = int(head[0]), int(head[1])
+        epoch, number = _number(head[0]), _number(head[1])
         if self._stage is not _Stage.LEARNING or epoch != self._epoch:
             return ()
         told = meant(word, self._shift)
@@ -316,6 +321,17 @@ class Hearing:
 def summary(epoch: int, number: int, word: Word) -> str:
     """Return a summary as it lies in the store: up to which entry it tells, and what."""
     return written([[epoch, number], word])
+
+
+def _number(value: int) -> int:
+    """Return what can be an epoch, or the number of an entry: nothing would ever come after one that is too great.
+
+    Raises:
+        Garbled: It can't.
+    """
+    if not 0 < value <= LARGEST:
+        raise Garbled
+    return value
 
 
 def _two(words: list[Word]) -> tuple[Word, Word]:

@@ -9,8 +9,9 @@ Five keys, with a name that is one for all who follow the same organisation with
 Laws: only who leads by the latest epoch can say anything, and what it says changes the stream and the summaries at
 once. It can say only what follows the last entry that Redis still has: of one that lost some of them, by a failover, an
 old snapshot or an eviction, somebody has to begin anew. An epoch is greater than all before even where Redis lost all
-that it held, for it isn't less than its clock. Nothing outlives `_LIFE` without a leader. Whatever fails is an
-`OSError`, soon, and the next try is with another connection: by now another server may have the name.
+that it held, for it isn't less than its clock; one that no clock will reach for centuries is none. Nothing outlives
+`_LIFE` without a leader. Whatever fails is an `OSError`, soon, and the next try is with another connection: by now
+another server may have the name.
 """
 
 import asyncio
@@ -41,6 +42,7 @@ if holder and holder ~= ARGV[1] then return 0 end
 redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2])
 local time = redis.call('time')
 local last = tonumber(redis.call('get', KEYS[2]) or 0) or 0
+if not (last < 2^53) then last = 0 end
 local epoch = math.max(last + 1, time[1] * 1000000 + time[2])
 redis.call('set', KEYS[2], string.format('%d', epoch), 'PX', ARGV[3])
 redis.call('del', KEYS[3])
@@ -76,6 +78,7 @@ _ASK: Final = "redis.call('sadd', KEYS[1], unpack(ARGV, 2)) redis.call('pexpire'
 
 _LATEST: Final = """
 local epoch = tonumber(redis.call('get', KEYS[1]) or 0) or 0
+if not (math.abs(epoch) < 2^53) then epoch = 0 end
 return {epoch, redis.call('xrevrange', KEYS[2], '+', '-', 'COUNT', 1)}
 """
 

@@ -45,6 +45,8 @@ _QUESTIONS: Final = 8
 _FAREWELL: Final = 0.4
 _WANTED: Final = 100_000
 
+_GARBLED: Final = "it holds what can't be read: another version's, or another program's"
+
 _logger = Log()
 
 
@@ -124,13 +126,16 @@ class Member:
     # -- reading --------------------------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
-        """Read the store from now on."""
+        """Read the store from now on, until nothing was heard there for long."""
         await self._measure_well()
         epoch, position, entry = await self._keys.latest()
         self._hearing.open(epoch)
         if entry is not None:
             self._hear(entry)
-        while True:
+        # Whoever hears nothing for so long may have believed something that was no leader's, such as a later epoch.
+        until = self._port.now() + self._rhythm.lease
+        while self._port.now() < until:
+            until = until if self._hearing.is_deaf else self._port.now() + self._rhythm.lease
             entries = await self._keys.after(position, 0.0 if self._hearing.scan else self._wait())
             for _, fields in entries:
                 self._hear(fields)
@@ -156,7 +161,10 @@ class Member:
             self._scan, self._cursor = scan, 0
         self._cursor, texts = await self._keys.summaries(self._cursor)
         for text in texts:
-            self._unanswered.difference_update(self._hearing.learn(text, self._port.now()))
+            try:
+                self._unanswered.difference_update(self._hearing.learn(text, self._port.now()))
+            except Garbled:  # of the others it says nothing, and its agent is known once the leader tells of it again
+                self._keys.outage.failed(_GARBLED)
         if self._cursor:
             await asyncio.sleep(BREATH)
         else:
@@ -258,7 +266,7 @@ class Member:
             except OSError:
                 self._hearing.doubt(Trouble.LOST, self._port.now())
             except Garbled:
-                self._keys.outage.failed("it holds what can't be read: another version's, or another program's")
+                self._keys.outage.failed(_GARBLED)
                 self._hearing.doubt(Trouble.INCOMPLETE, self._port.now())
             except Exception:  # noqa: BLE001 - a fault of ours must not end the feed
                 self._port.fault("feed")

@@ -17,6 +17,7 @@ from math import inf
 from typing import Any, Final, assert_never, cast
 
 from call_initiation import nesting
+from call_initiation.agents.users import MOST_CALLS
 from call_initiation.events import AgentState, FeedChange, FeedState, Presence, RoutingStatus, StateSource
 from call_initiation.recording.updates import Forgotten, Reading, StateUpdate, Suspension
 
@@ -24,6 +25,9 @@ Shared = StateUpdate | Reading | Suspension | Forgotten | FeedChange
 """What all who share a store are told; the rest concerns the one who hears it."""
 
 Word = list[Any]
+
+_LATEST: Final = 1e11
+"""Seconds since the epoch: thousands of years."""
 
 _PARTS: Final = ("presence", "routing_status", "on_call", "wrap_up", "station", "out_of_office")
 
@@ -84,19 +88,30 @@ def meant(word: Word, shift: float) -> Shared:
 
 def _meant(word: Word, shift: float) -> Shared:
     match word:
-        case ["u", str(agent_id), float(at), _]:
-            return StateUpdate(agent_id, _state(word[3]), at + shift)
-        case ["r", str(agent_id), _, float() | None as confirmed, bool(lasts)]:
-            told = tuple((float(at) + shift, _state(state)) for at, state in word[2])
-            return Reading(agent_id, told, None if confirmed is None else confirmed + shift, lasts)
-        case ["s", float(since), ids]:
-            return Suspension(since + shift, None if ids is None else tuple(str(one) for one in ids))
+        case ["u", str(agent_id), at, _]:
+            return StateUpdate(agent_id, _state(word[3]), moment(at) + shift)
+        case ["r", str(agent_id), _, confirmed, bool(lasts)]:
+            told = tuple((moment(at) + shift, _state(state)) for at, state in word[2])
+            return Reading(agent_id, told, None if confirmed is None else moment(confirmed) + shift, lasts)
+        case ["s", since, ids]:
+            return Suspension(moment(since) + shift, None if ids is None else tuple(str(one) for one in ids))
         case ["x", str(agent_id)]:
             return Forgotten(agent_id)
-        case ["f", str(state), str(reason), float(at)]:
-            return FeedChange(state=FeedState(state), reason=reason, at=at + shift)
+        case ["f", str(state), str(reason), at]:
+            return FeedChange(state=FeedState(state), reason=reason, at=moment(at) + shift)
         case _:
             raise Garbled
+
+
+def moment(value: object) -> float:
+    """Return what can be a moment: one that is infinite, no number, or of another age, would be newest for ever.
+
+    Raises:
+        Garbled: It can't.
+    """
+    if not isinstance(value, float) or not abs(value) < _LATEST:
+        raise Garbled
+    return value
 
 
 def _shown(state: AgentState) -> dict[str, Any]:
@@ -109,8 +124,7 @@ def _state(shown: dict[str, Any]) -> AgentState:
     presence, routing = shown.get("presence"), shown.get("routing_status")
     on_call, wrap_up, station, away = (shown.get(part) for part in _PARTS[2:])
     if not (
-        isinstance(on_call, int | None)
-        and isinstance(wrap_up, int | None)
+        all(isinstance(count, int | None) and 0 <= (count or 0) <= MOST_CALLS for count in (on_call, wrap_up))
         and isinstance(station, str | None)
         and isinstance(away, bool | None)
     ):
