@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import Final
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,8 @@ from samples import ACCEPTED, REFUSED, STARTED_AT
 
 MINUTE = STARTED_AT // (60 * 10**9)
 NOW = MINUTE * 60 + 30.0
+
+LATER: Final = lambda: (STARTED_AT + 10**13, 0)  # noqa: E731 - clocks that never go
 
 BEGUN = st.integers(-200, 0)
 CODES = st.sampled_from(["", "INVALID_AGENT_STATE", "bad.request"])
@@ -35,7 +38,7 @@ def call(minute: int, code: str) -> Attempt:
 def recorded(calls: list[tuple[int, str]]) -> tuple[Aggregate, Recent]:
     """Return what is known after these calls, in the order of their beginnings."""
     aggregate = Aggregate()
-    recent = Recent(lambda: aggregate.numbers(catalogue.ATTEMPTS))
+    recent = Recent(lambda: aggregate.numbers(catalogue.ATTEMPTS), LATER)
     for begun in sorted(calls):
         for sink in (recent, aggregate):
             sink.record(call(*begun))
@@ -77,9 +80,44 @@ def test_no_more_looks_are_kept_than_an_hour_needs() -> None:
 
 def test_a_call_that_is_recorded_late_counts_where_it_is_recorded() -> None:
     """A slow one opens no minute of the past anew; and where the clock was ahead, what comes is as of then."""
-    aggregate, recent = Aggregate(), Recent(dict)
+    aggregate, recent = Aggregate(), Recent(dict, LATER)
     for minute in (5, 0, -3):
         recent.record(call(minute, ""))
         aggregate.record(call(minute, ""))
     assert [(MINUTE + 5) * 60] == [look.at for look in recent.looks()]
     assert Counter({TREND - 1: 3}) == trends(recent.looks(), aggregate.snapshot(), NOW).attempts
+
+
+def test_a_clock_that_is_set_back_stretches_no_window() -> None:
+    """By hours, with a call under way; an hour stays an hour, and what was in it stays in it."""
+    aggregate = Aggregate()
+    clock = [MINUTE * 60 * 10**9, 0]
+    recent = Recent(lambda: aggregate.numbers(catalogue.ATTEMPTS), lambda: (clock[0], clock[1]))
+
+    def called(begun: int) -> None:
+        for sink in (recent, aggregate):
+            sink.record(replace(ACCEPTED, started_at=begun))
+
+    def passed(minutes: int, *, back: int = 0) -> None:
+        clock[0] += (minutes - back) * 60 * 10**9
+        clock[1] += minutes * 60 * 10**9
+
+    def counted(word: str) -> int:
+        looks, view = recent.looks(), aggregate.snapshot()
+        return correlate(view, counted_before(WINDOWS[word], looks, view, clock[0] / 1e9)).total
+
+    for _ in range(60):
+        called(clock[0])
+        passed(1)
+    begun = clock[0]
+    passed(0, back=120)
+    assert (10, 60) == (counted("10m"), counted("1h"))
+    called(begun)
+    assert (11, 61) == (counted("10m"), counted("1h"))
+    for _ in range(30):
+        passed(1)
+        called(clock[0])
+    assert (11, 61) == (counted("10m"), counted("1h"))
+    passed(0, back=-120)
+    called(clock[0])
+    assert (1, 1) == (counted("10m"), counted("1h"))

@@ -4,12 +4,14 @@ What happened since some minute is the difference of two counts: those of now, a
 attempt. So nothing is counted twice, and what is said of the last hour can't disagree with the metrics.
 
 Laws: never more than `KEPT` failures, whatever comes, the newest first, and none goes but for a newer one; never more
-than `LOOKS` looks, each before the first attempt of another minute.
+than `LOOKS` looks, each before the first attempt of another minute. A wall clock that is set back takes the looks with
+it, so that an hour stays an hour; one that is set ahead may have slept, and leaves them where they are.
 """
 
 from collections import deque
 from collections.abc import Callable, Mapping
 from threading import Lock
+from time import monotonic_ns, time_ns
 from typing import Final, NamedTuple, assert_never
 
 from call_initiation.events import (
@@ -45,15 +47,21 @@ class Look(NamedTuple):
     counts: Counts
 
 
+def _clocks() -> tuple[int, int]:
+    return time_ns(), monotonic_ns()
+
+
 class Recent:
     """Keeps the last failed attempts and the looks; a `Sink`, and the first of them.
 
     Args:
         counts: Tells how the attempts stand; asked before any other sink counts the one that is recorded.
+        clocks: Returns the wall clock's time and a monotonic clock's, in nanoseconds.
     """
 
-    def __init__(self, counts: Callable[[], Counts]) -> None:
+    def __init__(self, counts: Callable[[], Counts], clocks: Callable[[], tuple[int, int]] = _clocks) -> None:
         self._counts = counts
+        self._clocks = clocks
         self.reset()
 
     def reset(self) -> None:
@@ -62,13 +70,17 @@ class Recent:
         self._failures: deque[Attempt] = deque(maxlen=KEPT)
         self._looks: deque[Look] = deque(maxlen=LOOKS)
         self._next = 0
+        wall, steady = self._clocks()
+        self._ahead = wall - steady
 
     def record(self, event: Event) -> None:
         """Take one event."""
         match event:
             case Attempt():
-                if event.started_at >= self._next:
-                    self._look(event.started_at // _MINUTE_NS)
+                # What began before the clock was set back would open a minute that is still to come.
+                begun = min(event.started_at, self._follow_clock())
+                if begun >= self._next:
+                    self._look(begun // _MINUTE_NS)
                 if event.is_failure:
                     with self._lock:
                         self._failures.appendleft(event)
@@ -84,8 +96,22 @@ class Recent:
 
     def looks(self) -> tuple[Look, ...]:
         """Return the looks that are kept, the oldest first; from any thread."""
+        self._follow_clock()
         with self._lock:
             return tuple(self._looks)
+
+    def _follow_clock(self) -> int:
+        """Move the looks by as many minutes as the wall clock was set back, if it was; return its time."""
+        with self._lock:
+            wall, steady = self._clocks()
+            back = (self._ahead - (wall - steady)) // _MINUTE_NS
+            if back > 0:
+                self._ahead -= back * _MINUTE_NS
+                self._next -= back * _MINUTE_NS
+                moved = [Look(look.at - back * MINUTE, look.counts) for look in self._looks]
+                self._looks = deque(moved, maxlen=LOOKS)
+            self._ahead = max(self._ahead, wall - steady)
+            return wall
 
     def _look(self, minute: int) -> None:
         look = Look(minute * MINUTE, self._counts())
