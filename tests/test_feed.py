@@ -15,6 +15,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import certifi
 import httpx
 import pytest
 import trustme
@@ -265,18 +266,6 @@ def test_an_authority_of_ones_own_vouches_for_the_api_and_for_sockets(dialer: Di
     assert all(one in sockets for one in (*others, *api))
 
 
-@pytest.mark.parametrize(("text", "why"), [(None, "No such file"), ("", "Empty"), ("x", "no start line")])
-def test_an_authority_that_is_none_is_told_of_at_once(
-    dialer: Dialer, tmp_path: Path, text: str | None, why: str
-) -> None:
-    """Nothing else would say why the API can't be reached."""
-    file = tmp_path / "own.pem"
-    if text is not None:
-        file.write_text(text)
-    with pytest.raises(SettingsError, match=rf"^ca: found .*own.pem \(.*{why}.*\), expected a PEM file"):
-        dialer.exporter.follow_agents(region=dialer.url, as_seen=True, ca=str(file), **CREDENTIALS)
-
-
 # -- nothing waits ------------------------------------------------------------------------------------------------
 
 
@@ -333,6 +322,17 @@ def test_a_feed_that_has_not_begun_ends_at_once(dialer: Dialer) -> None:
     another.stop()
     another.join(PATIENCE)
     assert (True, False) == (feed._thread is not None, another._thread is not None)
+
+
+def test_a_feed_that_cannot_begin_is_begun_again(dialer: Dialer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as where no file may be opened at that moment; until then the metrics say that it is down."""
+    agent = dialer.organisation.agent_ids[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(certifi, "where", lambda: "/nowhere/authority.pem")
+        dialer.exporter.follow_agents(region=dialer.url, agent_ids=[agent], **CREDENTIALS)
+        eventually(lambda: dialer.metric("feed_up") == 0.0)
+    eventually(lambda: dialer.knows(agent))
+    assert (dialer.metric("internal_errors_total", stage="feed") or 0.0) > 0
 
 
 def forked() -> int:

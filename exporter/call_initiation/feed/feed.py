@@ -401,6 +401,7 @@ class FeedThread:
         self, access: Access, following: Following, port: Port, hashes: KeyedHash | None, run: Run = serve
     ) -> None:
         self._made_of = (access, following, port, hashes, run)
+        self._port = port
         door = Door()
         tokens = None if hashes is None else TokenUsers(hashes, access.api_url, door.ask)
         self.callers = Callers(tokens, door.seen if following.as_seen else None)
@@ -441,9 +442,21 @@ class FeedThread:
             asyncio.run(self._main())
 
     async def _main(self) -> None:
-        work = asyncio.create_task(self._work())
+        work = asyncio.create_task(self._live())
         self._running.set_result((asyncio.get_running_loop(), work))
         await work
+
+    async def _live(self) -> None:
+        """Do the work; where it can't even begin (no file may be opened, say), try again for ever."""
+        backoff = Backoff(1.0, 30.0, SystemRandom().random)
+        while True:
+            try:
+                await self._work()
+            except Exception as error:  # noqa: BLE001 - a dead feed would look like one that is well
+                self._port.fault("feed")
+                self._port.tell(FeedChange(state=FeedState.DOWN, reason=Reason.CONNECT_FAILED, at=self._port.now()))
+                _logger.warning("the state feed can't begin, and is tried again: %s", type(error).__name__)
+            await asyncio.sleep(backoff.next())
 
 
 def _cancel(running: "Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]]") -> None:
