@@ -14,11 +14,12 @@ class Elsewhere:
 
     def __init__(self, *records: int) -> None:
         self.records = list(records)
-        self.taken = 0
+        self.taken = self.asked = 0
         self.accounts = Ledger(recorded=len(records), pending=len(records), recovered=len(records))
 
     def take(self, limit: int) -> Sequence[int]:
         """Return the next records."""
+        self.asked += 1
         self.taken = min(limit, len(self.records))
         return self.records[: self.taken]
 
@@ -54,6 +55,17 @@ def test_a_backlog_goes_first() -> None:
     assert [[1, 2], [3], [10]] == collector.batches
     assert Ledger(recorded=4, exported=4, recovered=3) == accounts(spans)
     spans.close(SOON)
+
+
+def test_a_backlog_that_gives_nothing_is_not_asked_without_a_breath() -> None:
+    """What waits there can't be read now: a flush asks a few times, and says that something is left."""
+    backlog = Elsewhere()
+    backlog.accounts = Ledger(recorded=1, pending=1)
+    spans = both(Collector(), backlog)
+    spans.start()
+    assert not spans.flush(0.35)
+    assert 0 < backlog.asked <= 4
+    spans.close(0.0)
 
 
 def test_a_backlog_is_tried_again_and_refused_like_the_rest() -> None:

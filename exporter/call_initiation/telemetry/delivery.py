@@ -188,8 +188,8 @@ class Delivery(Generic[Record]):
             self._idle.clear()
             self._wake.set()
             is_tried = self._idle.wait(deadline - monotonic())
-            breath = 0.0 if self._wait is None else max(self._wait, min(self._interval, _BREATH))
-            if not is_tried or monotonic() + breath >= deadline:
+            breath = max(self._wait or 0.0, min(self._interval, _BREATH))
+            if not is_tried or self._is_empty() or monotonic() + breath >= deadline:
                 return self._is_empty()
             self._idle.clear()
             self._idle.wait(breath)
