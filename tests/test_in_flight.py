@@ -19,6 +19,7 @@ from call_initiation.events import AgentIdSource, Outcome, SpanIds, TransportFai
 from call_initiation.journal import slots
 from call_initiation.journal.in_flight import CALLS, InFlight, Table
 from call_initiation.journal.slots import SLOT, Call
+from limits import no_file_larger_than
 from samples import SPAN
 from twins import TRUST
 
@@ -347,21 +348,95 @@ def test_a_table_that_is_gone_is_no_hindrance(calls: InFlight, path: Path) -> No
     assert not calls.is_open
 
 
-def test_a_table_that_cannot_be_made_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_that_cannot_be_made_leaves_nothing(path: Path) -> None:
     """No file, and no open one."""
     before = files()
-    (path.with_suffix(".new")).touch()
+    path.with_suffix(".new").touch()
     with pytest.raises(FileExistsError):
         Table(path)
     path.with_suffix(".new").unlink()
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(OSError, match="No space"):
+    path.mkdir()
+    with pytest.raises(IsADirectoryError):
         Table(path)
-    assert (before, []) == (files(), list(path.parent.iterdir()))
+    assert (before, [path]) == (files(), list(path.parent.iterdir()))
+
+
+def test_a_table_for_which_there_is_no_room_notes_what_it_can(path: Path, desk: Desk) -> None:
+    """The rest is counted; when there is room again, it is used."""
+    calls = InFlight(desk, lambda _: None)
+    with no_file_larger_than(SLOT * 2 + 100):
+        calls.open(path)
+        calls.begin(call())
+        for _ in range(3):
+            calls.begin(call())
+    assert (["in_flight"] * 3, 1) == (desk.faults, len(told(path)))
+    calls.begin(call())
+    assert (3, 2) == (len(desk.faults), len(told(path)))
+    calls.reset()
+
+
+def test_a_table_that_was_cut_short_costs_no_more_than_what_it_held(calls: InFlight, path: Path, desk: Desk) -> None:
+    """A mapped file would cost the process's life."""
+    calls.begin(before := call())
+    os.truncate(path, 0)
+    calls.begin(call())
+    calls.beat(1)
+    assert calls.submit(ended(before, 400))
+    assert (1, []) == (len(told(path)), desk.faults)
+
+
+def test_a_place_that_cannot_be_freed_is_not_used_until_it_can(calls: InFlight, path: Path, desk: Desk) -> None:
+    """Else the table would tell of an accepted call as one under way."""
+    calls.begin(accepted := call())
+    calls.begin(refused := call())
+    with no_file_larger_than(SLOT):
+        calls.submit(ended(accepted, 202))
+        calls.submit(ended(refused, 400))
+        calls.beat(1)
+        place = calls.place(refused)
+        assert place is not None
+        place.free()
+    assert (["in_flight"] * 3, 2) == (desk.faults, len(told(path)))
+    calls.begin(call())
+    assert 3 == len(told(path))
+    calls.beat(1)
+    assert 1 == len(told(path))
+    for _ in range(CALLS):
+        calls.begin(call())
+    assert (4, CALLS) == (len(desk.faults), len(told(path)))
+
+
+def test_a_disk_that_takes_not_even_a_sign_of_life_is_borne(calls: InFlight, desk: Desk) -> None:
+    """What can't be noted of calls is counted."""
+    with no_file_larger_than(0):
+        calls.beat(1)
+    assert [] == desk.faults
+
+
+def test_a_table_that_is_elsewhere_keeps_its_calls_and_no_others(calls: InFlight, path: Path, desk: Desk) -> None:
+    """It stays locked until they have ended; meanwhile, and after, the new one is used."""
+    calls.begin(before := call())
+    assert not calls.is_lost()
+    elsewhere = path.rename(path.with_name("elsewhere"))
+    assert (True, False, False) == (calls.is_lost(), calls.is_open, calls.is_lost())
+    calls.begin(call())
+    assert ["in_flight"] == desk.faults
+    calls.open(path)
+    calls.begin(call())
+    assert (1, 1, True) == (len(told(path)), len(told(elsewhere)), is_locked(elsewhere))
+    calls.submit(ended(before, 202))
+    assert (1, [], False) == (len(told(path)), told(elsewhere), is_locked(elsewhere))
+
+
+def test_a_table_is_lost_with_its_folder_and_not_by_what_cannot_be_told(calls: InFlight, path: Path) -> None:
+    """A link that leads nowhere says nothing; a file says that there is no folder."""
+    aside = path.parent.rename(path.parent.with_name("aside"))
+    path.parent.symlink_to(path.parent)
+    assert not calls.is_lost()
+    path.parent.unlink()
+    path.parent.touch()
+    assert calls.is_lost()
+    assert [path.name] == [left.name for left in aside.iterdir()]
 
 
 def files() -> int:

@@ -345,6 +345,20 @@ def test_parent_and_child_have_journals_of_their_own(
     assert [] == list(folder.iterdir())
 
 
+def test_a_table_that_is_cut_short_costs_no_process_its_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody empties the journal's files under a dialer that runs: it goes on, and tells of what it lost."""
+    folder, calls = tmp_path / "journal", 4
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{refusing_port()}")
+    with Server(always(REFUSAL)) as server, process(server, folder, calls) as running:
+        said(running)
+        for path in folder.iterdir():
+            os.truncate(path, 0)
+        running.terminate()
+        _, left = said(running)
+        assert 3 == running.wait(SOON)
+    assert {calls} == {left["events"].pending + left["events"].dropped.get("damaged", 0)}
+
+
 def _delivered(folder: Path, sink: Collector) -> list[str]:
     """Return whose failures are delivered by an exporter that opens a journal now."""
     before = len(sink.records())

@@ -1,15 +1,17 @@
 """Notes each call in a table that outlives the process: from before it is sent until what became of it is kept.
 
-The table is a mapped file. Noting a call is a write to memory, without a system call, and what is in the memory of a
-mapped file is the kernel's even where the process is killed. Its room on the disk is taken when it is made, so a disk
-that fills up later takes nothing away. It is locked as long as its process lives, by which others know.
+The table is a file. Noting a call is one small write into the kernel's memory, which outlives the process, however that
+ends. It isn't a mapped file: where one is cut short, or its disk turns out to have no room for what it gave out, the
+kernel ends the process (`SIGBUS`), and the dialer with it; a write fails, and is counted. The table's room on the disk
+is taken when it is made, if it can be had, so that a disk that fills up later takes nothing away. It is locked as long
+as its process lives, by which others know.
 
-Laws: on the caller's path nothing here waits and nothing raises. A call for which there is no room, or no table, goes
-on unnoted, and is counted as a fault of the stage `in_flight`. A forked child shares no table with its parent.
+Laws: on the caller's path nothing here raises. A call for which there is no room, or no table, or that can't be written
+down, goes on unnoted, and is counted as a fault of the stage `in_flight`. A forked child shares no table with its
+parent.
 """
 
 import fcntl
-import mmap
 import os
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from itertools import count
 from pathlib import Path
 from secrets import randbits
 from typing import Final, NamedTuple, Protocol
+from weakref import finalize
 
 from call_initiation.calls import endpoints
 from call_initiation.calls.observation import Observation
@@ -53,39 +56,97 @@ class Taker(Protocol):
 
 
 class Table:
-    """A mapped and locked file of slots.
+    """A locked file of slots, which is closed when nobody has it any more: who still writes meets no other file.
 
     Args:
         path: Where it is to be; it appears there when it is locked, and not before.
+
+    Attributes:
+        free: The slots that are free, the next one last.
 
     Raises:
         OSError: It can't be made.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        new, size = path.with_suffix(".new"), SLOT * (CALLS + 1)
+        self.free = deque(range(CALLS, 0, -1))
+        self._path = path
+        self._unfreed = deque[int]()
+        new = path.with_suffix(".new")
         self._file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        self.abandon = finalize(self, os.close, self._file)
+        self.abandon.atexit = False
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.posix_fallocate(self._file, 0, size)
-            self.memory = mmap.mmap(self._file, size)
+            with suppress(OSError):  # then there is the room that the disk has when it is needed
+                os.posix_fallocate(self._file, 0, SLOT * (CALLS + 1))
             new.rename(path)
         except OSError:
-            os.close(self._file)
+            self.abandon()
             new.unlink(missing_ok=True)
             raise
 
-    def abandon(self) -> None:
-        """Let go of the file: of this process's hold on it alone, and so of the lock unless another has it too."""
-        self.memory.close()
-        os.close(self._file)
+    def take(self) -> int | None:
+        """Return a slot that was free; None where there is none."""
+        try:
+            return self.free.pop()
+        except IndexError:
+            return None
+
+    def write(self, slot: int, at: int, data: bytes) -> None:
+        """Write into a slot.
+
+        Raises:
+            OSError: It can't be written, or not all of it.
+        """
+        if os.pwrite(self._file, data, slot * SLOT + at) < len(data):
+            raise OSError
+
+    def let_go(self, slot: int) -> None:
+        """Free a slot.
+
+        Raises:
+            OSError: It can't be written: the slot isn't used until it can, which is tried with each beat.
+        """
+        try:
+            self.write(slot, 0, _SAID[FREE])
+        except OSError:
+            self._unfreed.append(slot)
+            raise
+        self.free.append(slot)
+
+    def beat(self, now: int) -> None:
+        """Note that the process lives, at so many nanoseconds since the epoch.
+
+        Raises:
+            OSError: It can't be written.
+        """
+        self.write(0, 0, slots.alive(now))
+        for _ in range(len(self._unfreed)):
+            self.let_go(self._unfreed.popleft())
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it is still where it was made, as far as can be told."""
+        try:
+            return os.path.samestat(self._path.lstat(), os.fstat(self._file))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
 
     def remove(self) -> None:
         """Give the file up: it tells of no call."""
         with suppress(OSError):  # whoever finds it sees that it is empty
-            self.path.unlink()
-        self.abandon()
+            self._path.unlink()
+
+
+class _Noted(NamedTuple):
+    """Where a call is noted, and the key that names it."""
+
+    table: Table
+    slot: int
+    key: int
 
 
 class InFlight:
@@ -100,15 +161,16 @@ class InFlight:
         self._recorder = recorder
         self._token_user = token_user
         self._table: Table | None = None
+        self._held: dict[Observation, _Noted] = {}
         self.reset()
 
     def reset(self) -> None:
         """Begin anew with no table, as a forked child must; a parent's stays as it is."""
-        if self._table is not None:
-            self._table.abandon()
+        for table in {self._table, *(noted.table for noted in self._held.values())}:
+            if table is not None:
+                table.abandon()
         self._table = None
-        self._free: deque[int] = deque()
-        self._held: dict[Observation, tuple[int, int]] = {}
+        self._held = {}
         self._keys = count(randbits(63) + 1)
 
     def open(self, path: Path) -> None:
@@ -118,28 +180,35 @@ class InFlight:
             OSError: It can't be made.
         """
         self._table = Table(path)
-        self._free.extend(range(CALLS, 0, -1))
 
     @property
     def is_open(self) -> bool:
         """Whether there is a table."""
         return self._table is not None
 
+    def is_lost(self) -> bool:
+        """Tell whether the table isn't where it was made any more; then there is none, but for the calls in it."""
+        if self._table is None or self._table.is_there:
+            return False
+        self._table = None
+        return True
+
     # -- on the caller's path -----------------------------------------------------------------------------------------
 
     def begin(self, observation: Observation) -> None:
         """Note a call that is about to be sent."""
-        try:
-            slot, key = self._free.pop(), next(self._keys)
-        except IndexError:
+        table = self._table
+        slot = table.take() if table else None
+        if table is None or slot is None:
             self._recorder.fault("in_flight")
             return
+        key = next(self._keys)
         try:
-            self._write(slot, 0, self._begun(observation, key))
-            self._held[observation] = slot, key
+            table.write(slot, 0, self._begun(observation, key))
+            self._held[observation] = _Noted(table, slot, key)
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
             self._recorder.fault("in_flight")
-            self._free.append(slot)
+            table.free.append(slot)
 
     def submit(self, observation: Observation) -> bool:
         """Note how a call ended and hand it on; what was accepted is noted no more, nor what isn't taken."""
@@ -170,51 +239,50 @@ class InFlight:
         return endpoints.agent(endpoint, said, token_user, endpoints.payload(content if is_told else None))
 
     def _end(self, observation: Observation) -> None:
-        slot, _ = self._held.get(observation, _NOWHERE)
-        if not slot:
+        noted = self._held.get(observation)
+        if noted is None:
             return
         status, failure = observation.status_code, observation.failure
         try:
             if failure is None and status is not None and status // 100 == 2:  # noqa: PLR2004 - every 2xx is an acceptance
                 self._let_go(observation)
             else:
-                self._write(slot, END, slots.end(observation.duration, status, failure))
-                self._write(slot, 0, _SAID[ENDED])
+                noted.table.write(noted.slot, END, slots.end(observation.duration, status, failure))
+                noted.table.write(noted.slot, 0, _SAID[ENDED])
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
             self._recorder.fault("in_flight")
 
     def _let_go(self, observation: Observation) -> None:
         """Free the place of a call."""
-        slot, _ = self._held.pop(observation, _NOWHERE)
-        if slot:
-            self._write(slot, 0, _SAID[FREE])
-            self._free.append(slot)
-
-    def _write(self, slot: int, at: int, data: bytes) -> None:
-        if self._table is not None:
-            start = slot * SLOT + at
-            self._table.memory[start : start + len(data)] = data
+        noted = self._held.pop(observation, None)
+        try:
+            if noted is not None:
+                noted.table.let_go(noted.slot)
+        except OSError:
+            self._recorder.fault("in_flight")
 
     # -- on the recorder's thread -------------------------------------------------------------------------------------
 
     def place(self, observation: Observation) -> Place | None:
         """Return where a call is noted; None where it isn't."""
-        slot, key = self._held.get(observation, _NOWHERE)
-        return Place(key, lambda: self._let_go(observation)) if slot else None
+        noted = self._held.get(observation)
+        return Place(noted.key, lambda: self._let_go(observation)) if noted else None
 
     def beat(self, now: int) -> None:
         """Note that the process lives, at so many nanoseconds since the epoch."""
-        self._write(0, 0, slots.alive(now))
+        if self._table is not None:
+            with suppress(OSError):  # calls that can't be noted are counted
+                self._table.beat(now)
 
     def close(self) -> None:
         """Note no more calls; the table stays while there are some in it."""
-        self._free.clear()
-        if self._table is not None and not self._held:
-            table, self._table = self._table, None
-            table.remove()
+        if self._table is not None:
+            self._table.free.clear()
+            if not self._held:
+                self._table.remove()
+                self._table = None
 
 
-_NOWHERE: Final = 0, 0
 _SAID: Final = {state: bytes([state]) for state in (FREE, ENDED)}
 
 

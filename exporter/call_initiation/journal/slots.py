@@ -132,10 +132,10 @@ def alive(now: int) -> bytes:
 
 
 def calls(table: bytes) -> Iterator[Call]:
-    """Yield the calls that a table tells of."""
+    """Yield the calls that a table tells of; it may end within a slot, for nothing is written beyond what is noted."""
     (last,) = _ALIVE.unpack(table[: _ALIVE.size].ljust(_ALIVE.size, b"\0"))
-    for slot in range(1, len(table) // SLOT):
-        data = table[slot * SLOT : (slot + 1) * SLOT]
+    for slot in range(1, -(-len(table) // SLOT)):
+        data = table[slot * SLOT : (slot + 1) * SLOT].ljust(SLOT, b"\0")
         begun = _begun(data) if data[0] in {UNDER_WAY, ENDED} else None
         if begun is not None:
             lasted = min(max(0.0, (last - begun.started_at) / 1e9), _LONGEST)
