@@ -1,5 +1,6 @@
 """What waits on disk: delivered in order, by each stage for itself, counted exactly, over as many lives as it takes."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -36,6 +37,9 @@ class Desk:
         self.files = Files(size)
         self.faults: list[str] = []
         self.files.fault = self.faults.append
+        self.files.trouble = lambda path, meaning, error: self.faults.append(
+            f"{path.name}: {meaning}: {error.strerror}"
+        )
         self.spans: Backlog[int] = self.files.backlog("spans", made)
         self.events: Backlog[int] = self.files.backlog("events", made)
         self.freed = 0
@@ -325,14 +329,54 @@ def test_a_file_that_is_gone_is_lost_and_counted(desk: Desk) -> None:
 def test_a_file_that_cannot_be_read_now_is_tried_again(desk: Desk) -> None:
     """Others are read meanwhile, and the fault is counted."""
     desk.keep(record(0))
-    path, aside = desk.files.segments[0].path, desk.folder / "aside"
-    path.rename(aside)
-    path.mkdir()
+    aside = desk.folder.rename(desk.folder.with_name(f"{desk.folder.name}-aside"))
+    desk.folder.touch()
     assert () == desk.spans.take(10)
-    assert (["journal"], Ledger(recorded=1, pending=1)) == (desk.faults, desk.spans.ledger())
-    path.rmdir()
-    aside.rename(path)
+    expected = f"{desk.files.segments[0].path.name}: what waits there stays, and is tried again: Not a directory"
+    assert ([expected], Ledger(recorded=1, pending=1)) == (desk.faults, desk.spans.ledger())
+    desk.folder.unlink()
+    aside.rename(desk.folder)
     assert [0] == desk.deliver(desk.spans)
+
+
+def test_what_stands_in_a_files_place_is_not_waited_for(desk: Desk) -> None:
+    """A pipe: what was in the file is lost, and counted."""
+    desk.keep(record(0))
+    path = desk.files.segments[0].path
+    path.unlink()
+    os.mkfifo(path)
+    assert [] == desk.deliver(desk.spans)
+    assert Ledger(recorded=1, dropped={"damaged": 1}) == desk.spans.ledger()
+
+
+def test_no_more_is_delivered_of_a_file_than_was_recorded(desk: Desk) -> None:
+    """Somebody has put another file in its place, of the same length and with more in it."""
+    desk.keep(record(0, padding=4_000), record(1))
+    path, size = desk.files.segments[0].path, desk.files.segments[0].size
+    other = Desk(desk.folder)
+    other.keep(record(2), record(3), record(4))
+    path.write_bytes(other.files.segments[0].path.read_bytes().ljust(size, b"\0"))
+    assert [2, 3] == desk.deliver(desk.spans)
+    assert Ledger(recorded=2, exported=2) == desk.spans.ledger()
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_a_file_that_is_written_no_more_goes_when_all_is_delivered(is_told: bool, desk: Desk) -> None:  # noqa: FBT001 - parametrized
+    """Whether a record couldn't be written there, or somebody knows that it can't; another one is begun."""
+    desk.keep(record(0))
+    path = desk.files.segments[0].path
+    assert [0] == desk.deliver(desk.spans) == desk.deliver(desk.events)
+    assert path.exists()
+    if is_told:
+        desk.files.renew()
+        desk.files.renew()
+    else:
+        os.truncate(path, 3)
+        with pytest.raises(OSError, match="somebody else"):
+            desk.keep(record(1))
+    assert not path.exists()
+    desk.keep(record(2))
+    assert [2] == desk.deliver(desk.spans)
 
 
 def test_a_file_that_cannot_be_adopted_is_left_where_it_is(desk: Desk) -> None:
@@ -341,7 +385,8 @@ def test_a_file_that_cannot_be_adopted_is_left_where_it_is(desk: Desk) -> None:
     (desk.folder / "z.segment").mkdir()
     heir = Desk(desk.folder)
     heir.adopt()
-    assert (["journal"], [0]) == (heir.faults, heir.deliver(heir.spans))
+    expected = "z.segment: what waits there is left to the next process: no plain file is there any more"
+    assert ([expected], [0]) == (heir.faults, heir.deliver(heir.spans))
     assert (desk.folder / "z.segment").exists()
 
 

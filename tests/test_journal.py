@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 
 import httpx
@@ -21,6 +22,8 @@ from call_initiation.events import Attempt, Event, LateChange, Ledger, Outcome
 from call_initiation.journal.backlog import SMALLEST, Backlog, Files
 from call_initiation.journal.in_flight import InFlight
 from call_initiation.journal.journal import AGAIN, AT_ONCE, Journal
+from call_initiation.journal.slots import SLOT
+from limits import files_to_open, no_file_larger_than
 from samples import ACCEPTED, REFUSED, SPAN
 from twins import TRUST
 
@@ -315,19 +318,72 @@ def test_a_call_that_could_not_be_assessed_leaves_its_place(life: Life) -> None:
 # -- what a disk may do -------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_written_goes_through_memory(life: Life) -> None:
-    """Each of its stages gets it, though another one is broken; when the disk is well again, it is used again."""
-    life.folder.rename(aside := life.folder.with_name("aside"))
-    life.beside["spans"].is_broken = True
-    observation = life.call(400)
-    life.record(REFUSED, observation)
-    life.journal.turn()
-    assert ([REFUSED], ["journal", "spans"]) == (life.beside["events"], life.faults)
-    assert life.in_flight.place(observation) is None
-    aside.rename(life.folder)
+def test_what_cannot_be_written_goes_through_memory(life: Life, caplog: pytest.LogCaptureFixture) -> None:
+    """Each of its stages gets it, though another one is broken; when the disk is well again, it is used again.
+
+    That is counted each time, and said once, until it is used again.
+    """
+    caplog.set_level(logging.INFO)
+    life.beside["spans"].is_broken, large = True, replace(REFUSED, error_type="x" * 3_000)
+    unwritten = f"journal: {life.folder} can't be written (File too large): failures wait in memory until it can"
+    again = f"journal: {life.folder} is written again"
+    for faults in (["journal", "spans"] * 2, ["journal", "spans"] * 4):
+        observations = [life.call(400), life.call(400)]
+        with no_file_larger_than(SLOT * 4):
+            for observation in observations:
+                life.record(large, observation)
+                life.journal.turn()
+        assert ([large] * (len(faults) // 2), faults) == (life.beside["events"], life.faults)
+        assert [None, None] == [life.in_flight.place(observation) for observation in observations]
+        life.record(REFUSED)
+        life.journal.turn()
+    assert {"spans": 2, "events": 2} == life.waiting()
+    assert [unwritten, again] * 2 == caplog.messages
+
+
+@pytest.mark.parametrize("fate", ["emptied", "removed", "renamed", "replaced"])
+def test_a_folder_that_is_not_there_any_more_is_begun_anew(
+    fate: str, life: Life, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another process takes none of what is written there; what is gone is counted, and where it was moved it waits."""
+    caplog.set_level(logging.INFO)
     life.record(REFUSED)
     life.journal.turn()
-    assert {"spans": 1, "events": 1} == life.waiting()
+    aside = life.folder.with_name("aside")
+    if fate == "emptied":
+        for path in life.folder.iterdir():
+            path.unlink()
+    else:
+        life.folder.rename(aside)
+    if fate == "removed":
+        rmtree(aside)
+    if fate == "replaced":
+        life.folder.mkdir(mode=0o700)
+        (life.folder / "1.5-00000000.segment").touch()
+    life.record(replace(REFUSED, started_at=5))
+    life.journal.turn()
+    life.inherit()
+    assert ([".segment", ".table"], ["journal"], 2) == (suffixes(life.folder), life.faults, life.asked)
+    expected = (
+        "was emptied, removed or replaced: it is begun anew; what waited in files that are gone is dropped as damaged"
+    )
+    assert [f"journal: {life.folder} {expected}", f"journal: {life.folder} is written again"] == caplog.messages
+    assert [] == Life(life.folder).begin().deliver("events")
+    assert [5] == [attempt.started_at for attempt in life.deliver("events")]
+    assert {"damaged": 1} == life.stages["events"].ledger().dropped
+    life.in_flight.reset()
+    if aside.exists():
+        assert [REFUSED] == Life(aside).begin().deliver("events")
+
+
+def test_what_bears_a_name_of_ours_and_is_no_file_is_said(life: Life, caplog: pytest.LogCaptureFixture) -> None:
+    """Once by each process; it is counted."""
+    (life.folder / "1.5-00000000.segment").mkdir()
+    life.inherit()
+    life.inherit()
+    path = life.folder / "1.5-00000000.segment"
+    assert [f"journal: {path} is left alone, for it is no plain file of our user's own"] == caplog.messages
+    assert ["journal"] * 2 == life.faults
 
 
 def test_a_folder_that_cannot_be_had_is_tried_again(
@@ -340,7 +396,8 @@ def test_a_folder_that_cannot_be_had_is_tried_again(
     life = Life(blocked / "journal")
     with caplog.at_level(logging.WARNING):
         life.journal.open()
-    assert [f"no journal for now: {blocked / 'journal'}: Not a directory"] == caplog.messages
+    meaning = "failures wait in memory and calls aren't noted; it is tried again every second"
+    assert [f"journal: {blocked / 'journal'} can't be used (Not a directory): {meaning}"] == caplog.messages
     life.record(REFUSED)
     life.journal.turn()
     assert ({"spans": [REFUSED], "events": [REFUSED]}, 0) == (life.beside, life.asked)
@@ -388,21 +445,32 @@ def test_what_another_process_takes_over_is_waited_for(life: Life, monkeypatch: 
     assert ([], 2) == (heir.inherit(), heir.asked)
     monkeypatch.undo()
     monkeypatch.setattr("call_initiation.journal.journal.AGAIN", 0.0)
-    heir.folder.rename(aside := heir.folder.with_name("aside"))
-    assert ([], 3, ["journal"]) == (heir.inherit(), heir.asked, heir.faults)
-    aside.rename(heir.folder)
+    with files_to_open(0):
+        assert ([], 3, ["journal"]) == (heir.inherit(), heir.asked, heir.faults)
     assert (1, 3) == (len(heir.inherit()), heir.asked)
     heir.in_flight.reset()
 
 
-def test_a_table_that_cannot_be_read_is_left(life: Life) -> None:
-    """It may be read by the next process; the rest is told of."""
-    (life.folder / "1.5-00000000.calls").mkdir()
+def test_a_table_that_cannot_be_read_is_left(life: Life, caplog: pytest.LogCaptureFixture) -> None:
+    """It may be read by the next process; the rest is told of. Here, it is elsewhere for a while."""
     life.call()
-    heir = life.kill()
-    assert (1, ["journal"]) == (len(heir.inherit()), heir.faults)
-    assert [".calls", ".segment", ".table"] == suffixes(heir.folder)
-    heir.in_flight.reset()
+    second = life.kill()
+    second.call()
+    heir = second.kill()
+    inherited = heir.journal.inherited()
+    next(inherited)
+    (path,) = (path for path in heir.folder.glob("*.calls") if path.name.endswith("1.calls"))
+    aside = path.rename(path.with_name("aside"))
+    assert [] == list(inherited)
+    reason = "No such file or directory"
+    assert [
+        f"journal: {path} can't be read ({reason}): the calls in it are left to the next process"
+    ] == caplog.messages
+    assert (["journal"], 1) == (heir.faults, heir.journal.ledger().recorded)
+    aside.rename(path)
+    last = heir.kill()
+    assert 2 == len(last.inherit())
+    last.in_flight.reset()
 
 
 @settings(max_examples=50)

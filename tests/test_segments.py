@@ -1,15 +1,14 @@
 """What a journal's file promises: what was appended is read again by whoever finds it, and how far each stage came."""
 
-import resource
+import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from call_initiation.journal.frames import START, framed, frames
 from call_initiation.journal.segments import Part, Record, Segment
+from limits import no_file_larger_than
 
 BOTH, SPANS, EVENTS = 3, 1, 2
 RESOURCE = b'{"service.name":"dialer"}'
@@ -36,17 +35,6 @@ def hit(path: Path, payload: bytes) -> None:
     data = path.read_bytes()
     assert 1 == data.count(payload)
     path.write_bytes(data.replace(payload, b"?" * len(payload)))
-
-
-@contextmanager
-def no_file_larger_than(size: int) -> Iterator[None]:
-    """Let this process write no file beyond a size, as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_each_stage_reads_what_is_for_it_in_order(segment: Segment) -> None:
@@ -145,6 +133,43 @@ def test_records_are_written_all_or_none(segment: Segment) -> None:
     assert (before, len(before), 1) == (segment.path.read_bytes(), segment.size, segment.waiting["spans"])
     segment.append(records(BOTH, BOTH))
     assert (3, 0) == (Segment.found(segment.path).waiting["spans"], Segment.found(segment.path).lost["spans"])
+
+
+def test_what_stands_beyond_what_was_written_is_no_part_of_it(segment: Segment) -> None:
+    """A disk took a beginning and refused the rest, and then refused to have it cut off."""
+    segment.append(records(BOTH))
+    written = segment.path.read_bytes()
+    with segment.path.open("ab") as file:
+        file.write(written[START:])
+    assert [b'{"n":1}'] == payloads(segment.next("spans", 9))
+
+
+@pytest.mark.parametrize("change", [-3, 3])
+def test_a_file_that_somebody_else_has_changed_is_written_no_more(change: int, segment: Segment) -> None:
+    """Shorter or longer: nobody knows where the next record would stand. What can be read is read."""
+    segment.append(records(BOTH, BOTH))
+    os.truncate(segment.path, segment.size + change)
+    with pytest.raises(OSError, match=r"somebody else has written to a\.segment"):
+        segment.append(records(BOTH))
+    assert 2 == segment.waiting["spans"]
+    assert [b'{"n":1}', b'{"n":2}'][: 2 if change > 0 else 1] == payloads(segment.next("spans", 9))
+
+
+def test_no_link_in_its_place_is_followed(segment: Segment, tmp_path: Path) -> None:
+    """Nor is anything read through it."""
+    segment.append(records(BOTH))
+    part, other = segment.next("spans", 1), tmp_path / "other"
+    segment.path.rename(other)
+    before = other.read_bytes()
+    segment.path.symlink_to(other)
+    for work in (lambda: segment.next("spans", 1), lambda: segment.append(records(BOTH))):
+        with pytest.raises(FileNotFoundError):
+            work()
+    with pytest.raises(FileNotFoundError):
+        segment.passed("spans", part)
+    with pytest.raises(FileNotFoundError):
+        Segment.found(segment.path)
+    assert before == other.read_bytes()
 
 
 def test_a_file_that_cannot_be_made_is_not_there(tmp_path: Path) -> None:

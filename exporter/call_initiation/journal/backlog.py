@@ -61,10 +61,12 @@ class Files:
         segments: What there is.
         backlogs: The stages that deliver it.
         fault: Counts a fault of our own.
+        trouble: Counts that a file can't be read; takes its path, what that means, and what the system says.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
+        self.trouble: Callable[[Path, str, OSError], None] = lambda *_: None
         self.backlogs: dict[str, Backlog[Any]] = {}
         self.fault: Callable[[str], None] = lambda _: None
         self.reset()
@@ -99,7 +101,7 @@ class Files:
                 self._current = self._with_room() or self._next(make)
                 self._current.append(records)
             except OSError:
-                self._current = None  # the next try is with another file
+                self._leave()  # the next try is with another file
                 raise
             then()
 
@@ -109,8 +111,8 @@ class Files:
         for path in paths:
             try:
                 found.append(Segment.found(path))
-            except OSError:
-                self.fault("journal")
+            except OSError as error:
+                self.trouble(path, "what waits there is left to the next process", error)
         with self.lock:
             self.segments[:0] = found
             for segment in found:
@@ -127,6 +129,11 @@ class Files:
             for segment in list(self.segments):
                 self.tidy(segment)
 
+    def renew(self) -> None:
+        """Begin another file with the next record: the one that is being written is there no more."""
+        with self.lock:
+            self._leave()
+
     def tidy(self, segment: Segment) -> None:
         """Remove a file that every stage is done with, unless it is being written."""
         if segment is not self._current and not any(segment.waiting.values()):
@@ -138,11 +145,17 @@ class Files:
         return None if current is None or current.is_gone or current.size >= self._size_of_one else current
 
     def _next(self, make: Callable[[], Segment]) -> Segment:
-        before, self._current = self._current, make()
-        self.segments.append(self._current)
+        made = make()
+        self._leave()
+        self._current = made
+        self.segments.append(made)
+        return made
+
+    def _leave(self) -> None:
+        """Write no more to the file that is being written."""
+        before, self._current = self._current, None
         if before is not None:
             self.tidy(before)
-        return self._current
 
     def _remove(self, segment: Segment) -> None:
         if not segment.is_gone:
@@ -242,11 +255,11 @@ class Backlog(Generic[Made]):
     def _taken(self, segment: Segment, limit: int) -> Sequence[Made] | None:
         """Take records of a file: none where none could be read, and None where that may change."""
         try:
-            part = segment.next(self._stage, limit)
+            part = segment.next(self._stage, min(limit, segment.waiting[self._stage]))
         except FileNotFoundError:
             part = Part([], 0)
-        except OSError:
-            self._files.fault("journal")
+        except OSError as error:
+            self._files.trouble(segment.path, "what waits there stays, and is tried again", error)
             return None
         if not part.records:
             self._lose(segment)

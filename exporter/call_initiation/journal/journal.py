@@ -3,7 +3,8 @@
 A call is noted in a table (`in_flight`) before it is sent. A failure is written to a file (`segments`) at the end of
 the turn in which the recorder tells of it, and only then its place in the table is free. The stages that deliver
 failures read them from there (`backlog`). What can't be written goes the way it would go without a journal: through
-memory. Where the folder can't be used at all, it is tried again every second.
+memory. Where the folder can't be used at all, it is tried again every second; where it isn't there any more, or
+another one is, it is begun anew. What goes wrong is counted each time, and said once.
 
 The law over the lives of a folder (`lives`). Of a life that ended, however it ended, each failure is found once: in a
 file; or in the table, as a call that had ended and had not been recorded; or there as one under way, which is
@@ -17,7 +18,8 @@ had no place in the table: of these a kill leaves nothing, but that they had non
 dropped at a `shutdown` is told of again, by the table.
 
 Nothing here waits until something is on the disk: a kill loses nothing, but the machine's own end may cost the last
-seconds. A disk that hangs holds up the recorder's thread, as no other sink does, and no call.
+seconds. A disk that hangs, as one that is frozen for a snapshot, holds up the recorder's thread, as no other sink does,
+and the calls that are noted there meanwhile.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -56,6 +58,11 @@ AGAIN: Final = 1.0
 """Seconds between tries to open the folder, or to take over what is in it."""
 
 _NO_TABLE: Final = "without a locked table, others would take the files for those of a life that has ended"
+_UNUSED: Final = "can't be used", "failures wait in memory and calls aren't noted; it is tried again every second"
+_UNWRITTEN: Final = "can't be written", "failures wait in memory until it can"
+_LOST: Final = (
+    "was emptied, removed or replaced: it is begun anew; what waited in files that are gone is dropped as damaged"
+)
 
 _logger = Log()
 
@@ -94,6 +101,7 @@ class Journal:
         self._folder = Folder(folder)
         self._files = files
         self._files.fault = in_flight.fault
+        self._files.trouble = self._trouble
         self._beside = beside
         self._resource = resource
         self._take_over = take_over
@@ -111,7 +119,8 @@ class Journal:
         self._place: Place | None = None
         self._tried_at = -inf
         self._is_heir = False
-        self._has_warned = False
+        self._said = set[str]()
+        self._failing = set[str]()
         self._is_closed = False
         self._found = self._told = 0
 
@@ -129,20 +138,16 @@ class Journal:
                 self._folder.make()
                 self.in_flight.open(self._folder.table)
         except OSError as error:
-            self.in_flight.fault("journal")
-            if not self._has_warned:
-                _logger.warning("no journal for now: %s: %s", self._folder.path, error.strerror)
-            self._has_warned = True
+            self._fail(_UNUSED, error)
         else:
-            self._has_warned = False
             self._take_over()
 
     def retry(self) -> None:
         """Open the folder, if that can be done now."""
         try:
             self.open()
-        except Exception:  # noqa: BLE001 - whatever a folder has become, calls go on
-            self.in_flight.fault("journal")
+        except Exception as error:  # noqa: BLE001 - whatever a folder has become, calls go on
+            self._fail(_UNUSED, error)
 
     def begin(self, observation: Observation) -> None:
         """Note a call that is about to be sent; never raises."""
@@ -166,11 +171,13 @@ class Journal:
         """Take over what processes that have ended have left; yield the calls that they hadn't recorded."""
         try:
             left = self._folder.take_over()
-        except OSError:
-            self.in_flight.fault("journal")
+        except OSError as error:
+            self._trouble(self._folder.path, "what others have left there is taken over later", error)
             return
         if left is not None:
             self._is_heir = True
+            for path in left.strange:
+                self._tell(f"{path} is left alone, for it is no plain file of our user's own", self._said)
             keys = self._files.adopt(left.segments)
             for path in left.tables:
                 yield from self._found_in(path, keys)
@@ -192,19 +199,23 @@ class Journal:
                 assert_never(event)
 
     def turn(self) -> None:
-        """Write what waits to be written, say that the process lives, and see to what couldn't be done before."""
-        self._write()
-        self.in_flight.beat(time_ns())
+        """See to what couldn't be done before, write what waits to be written, and say that the process lives."""
+        if not self._is_closed and self.in_flight.is_lost():
+            self._tell(f"{self._folder.path} {_LOST}", self._failing)
+            self._files.renew()
+            self._tried_at, self._is_heir = -inf, False
         is_done = self._is_closed or (self.in_flight.is_open and self._is_heir)
         if not is_done and monotonic() - self._tried_at >= AGAIN:
             self.retry()
+        self._write()
+        self.in_flight.beat(time_ns())
 
     def _found_in(self, path: Path, keys: frozenset[int]) -> Iterator[Attempt]:
         """Yield the calls of a table of which no file tells."""
         try:
             table = Relic(path)
-        except OSError:
-            self.in_flight.fault("journal")
+        except OSError as error:
+            self._trouble(path, "the calls in it are left to the next process", error)
             return
         for call in table.calls:
             if call.begun.key in keys:
@@ -243,11 +254,34 @@ class Journal:
             if not self.in_flight.is_open:
                 raise OSError(_NO_TABLE)  # noqa: TRY301 - it is as if the disk had failed
             self._files.append([one.record for one in kept], self._segment, lambda: _free(*(one.place for one in kept)))
-        except Exception:  # noqa: BLE001 - whatever the disk does, a failure isn't lost by it
-            self.in_flight.fault("journal")
+        except Exception as error:  # noqa: BLE001 - whatever the disk does, a failure isn't lost by it
+            if self.in_flight.is_open:
+                self._fail(_UNWRITTEN, error)
+            else:
+                self.in_flight.fault("journal")  # why there is no table has been said
             for one in kept:
                 self._pass_on(one.attempt)
                 _free(one.place)
+        else:
+            if self._failing:
+                self._failing.clear()
+                _logger.info("journal: %s is written again", self._folder.path)
+
+    def _fail(self, failing: tuple[str, str], error: Exception) -> None:
+        """Count that the folder can't be used, and say it; again only when something has been written meanwhile."""
+        what, meaning = failing
+        self._tell(f"{self._folder.path} {what} ({_reason(error)}): {meaning}", self._failing)
+
+    def _trouble(self, path: Path, meaning: str, error: OSError) -> None:
+        """Count that something can't be read, and say what that means."""
+        self._tell(f"{path} can't be read ({_reason(error)}): {meaning}", self._said)
+
+    def _tell(self, sentence: str, said: set[str]) -> None:
+        """Count a fault, and say it where it hasn't been said."""
+        self.in_flight.fault("journal")
+        if sentence not in said:
+            said.add(sentence)
+            _logger.warning("journal: %s", sentence)
 
     def _segment(self) -> Segment:
         return Segment.made(self._folder.next(SEGMENT), self._resource())
@@ -258,6 +292,10 @@ class Journal:
                 sink.record(attempt)
             except Exception:  # noqa: BLE001 - one sink's fault is no other's
                 self.in_flight.fault(stage)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _has_span(attempt: Attempt) -> bool:

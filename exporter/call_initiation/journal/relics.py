@@ -13,6 +13,7 @@ from call_initiation.calls.failures import Failure
 from call_initiation.events import AgentAtSend, Attempt, BodyState, Outcome, Refusal, TransportFailure
 from call_initiation.journal import slots
 from call_initiation.journal.in_flight import CALLS
+from call_initiation.journal.lives import opened
 from call_initiation.privacy import Mask
 from call_initiation.recording.assessment import outcome_of
 
@@ -29,7 +30,7 @@ class Relic:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with path.open("rb") as file:
+        with open(path, "rb", opener=opened) as file:
             self.calls = list(slots.calls(file.read(slots.SLOT * (CALLS + 1))))
         self._used = {call.slot for call in self.calls}
         self._remove_if_empty()
@@ -38,7 +39,7 @@ class Relic:
         """Note that a call has been recorded."""
         self._used.discard(slot)
         with suppress(OSError):  # then its key, in a file, says so
-            with self._path.open("r+b", buffering=0) as file:
+            with open(self._path, "r+b", buffering=0, opener=opened) as file:
                 file.seek(slot * slots.SLOT)
                 file.write(bytes([slots.FREE]))
             self._remove_if_empty()

@@ -1,12 +1,15 @@
 """One file of a journal: records one after another, and how far each stage that delivers them has come.
 
 A file is opened for each thing that is done with it and closed again: a process that forks has nothing to close, and a
-disk that comes back is used again. What was appended is in the kernel's hands: it outlives the process, however that
-ends. Nothing here waits until it is on the disk, so the machine's own end may cost the last seconds.
+disk that comes back is used again. What stands beyond what was written is no part of it, for a disk may take the
+beginning of what it then refuses; and where somebody has cut it short, nothing more is written to it. What was appended
+is in the kernel's hands: it outlives the process, however that ends. Nothing here waits until it is on the disk, so the
+machine's own end may cost the last seconds.
 
 Not for several threads at once; `backlog` sees to that.
 """
 
+import errno
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,6 +30,7 @@ from call_initiation.journal.frames import (
     note,
     notes,
 )
+from call_initiation.journal.lives import opened
 
 STAGES: Final = {"spans": 1, "events": 2}
 """The stages that deliver records, and the bit that stands for each in a record's kind."""
@@ -112,7 +116,7 @@ class Segment:
             OSError: It can't be read.
         """
         segment = cls(path)
-        with path.open("rb") as file:
+        with open(path, "rb", opener=opened) as file:
             data = file.read(_MOST)
         segment._survey(data, list(frames(data)), notes(data))
         return segment
@@ -135,9 +139,9 @@ class Segment:
             OSError: They can't be read.
         """
         offset = self._offsets[stage]
-        with self.path.open("rb") as file:
+        with open(self.path, "rb", opener=opened) as file:
             file.seek(offset)
-            data = file.read()
+            data = file.read(max(0, self.size - offset))
         wanted = (found for found in frames(data, 0) if found.frame.kind & STAGES[stage])
         part = list(islice(wanted, limit))
         return Part([found.frame for found in part], offset + (part[-1].end if part else len(data)))
@@ -178,13 +182,15 @@ class Segment:
             self._note("counted", len(data))
 
     def _note(self, name: str, offset: int) -> None:
-        with self.path.open("r+b", buffering=0) as file:
+        with open(self.path, "r+b", buffering=0, opener=opened) as file:
             file.seek(NOTE_SIZE * Notes._fields.index(name))
             file.write(note(offset))
 
     def _write(self, data: bytes) -> None:
-        with self.path.open("r+b", buffering=0) as file:
+        with open(self.path, "r+b", buffering=0, opener=opened) as file:
             end = file.seek(0, 2)
+            if end != self.size:
+                raise OSError(errno.EIO, f"somebody else has written to {self.path.name}, or cut it short")
             try:
                 rest = memoryview(data)
                 while rest:
