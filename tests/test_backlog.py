@@ -339,6 +339,24 @@ def test_a_file_that_cannot_be_read_now_is_tried_again(desk: Desk) -> None:
     assert [0] == desk.deliver(desk.spans)
 
 
+def test_a_file_that_cannot_be_removed_goes_when_it_can(desk: Desk) -> None:
+    """All in it was delivered, and who finds it would deliver it again: its disk took nothing meanwhile."""
+    desk.keep(record(0, SPANS))
+    desk.files.close()
+    path = desk.files.segments[0].path
+    assert [0] == desk.spans.take(1)
+    aside = desk.folder.rename(desk.folder.with_name(f"{desk.folder.name}-aside"))
+    desk.folder.touch()
+    desk.spans.settle(0)
+    desk.files.sweep()
+    assert (["journal"], Ledger(recorded=1, exported=1)) == (desk.faults, desk.spans.ledger())
+    desk.folder.unlink()
+    aside.rename(desk.folder)
+    assert path.exists()
+    desk.files.sweep()
+    assert not path.exists()
+
+
 def test_what_stands_in_a_files_place_is_not_waited_for(desk: Desk) -> None:
     """A pipe: what was in the file is lost, and counted."""
     desk.keep(record(0))

@@ -376,6 +376,23 @@ def test_a_folder_that_is_not_there_any_more_is_begun_anew(
         assert [REFUSED] == Life(aside).begin().deliver("events")
 
 
+def test_what_was_delivered_is_not_found_by_the_next_process(life: Life) -> None:
+    """Its file couldn't be removed when it was delivered: it goes with the first turn in which it can be."""
+    life.record(REFUSED)
+    life.journal.turn()
+    life.files.renew()
+    (path,) = life.folder.glob("*.segment")
+    life.deliver("spans")
+    assert [REFUSED] == life.stages["events"].take(1)
+    path.rename(aside := life.folder.with_name("aside"))
+    path.mkdir()
+    life.stages["events"].settle(0)
+    path.rmdir()
+    aside.rename(path)
+    life.journal.turn()
+    assert ([".table"], ["journal"]) == (suffixes(life.folder), life.faults)
+
+
 def test_what_bears_a_name_of_ours_and_is_no_file_is_said(life: Life, caplog: pytest.LogCaptureFixture) -> None:
     """Once by each process; it is counted."""
     (life.folder / "1.5-00000000.segment").mkdir()

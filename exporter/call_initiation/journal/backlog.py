@@ -76,6 +76,7 @@ class Files:
         self.lock = Lock()
         self.segments: list[Segment] = []
         self._current: Segment | None = None
+        self._unremoved: list[Segment] = []
         for backlog in self.backlogs.values():
             backlog.reset()
 
@@ -129,6 +130,11 @@ class Files:
             for segment in list(self.segments):
                 self.tidy(segment)
 
+    def sweep(self) -> None:
+        """Remove what couldn't be removed before, if that can be done now."""
+        with self.lock:
+            self._unremoved = [segment for segment in self._unremoved if not _is_removed(segment)]
+
     def renew(self) -> None:
         """Begin another file with the next record: the one that is being written is there no more."""
         with self.lock:
@@ -160,7 +166,9 @@ class Files:
     def _remove(self, segment: Segment) -> None:
         if not segment.is_gone:
             self.segments.remove(segment)
-            segment.remove()
+            if not _is_removed(segment):
+                self._unremoved.append(segment)
+                self.fault("journal")
 
     def _make_room(self, size: int) -> None:
         while self.segments and sum(segment.size for segment in self.segments) + size > self._size:
@@ -174,6 +182,15 @@ class Files:
     @property
     def _size_of_one(self) -> int:
         return min(self._size // _FILES, _LARGEST)
+
+
+def _is_removed(segment: Segment) -> bool:
+    """Remove a file; tell whether that could be done."""
+    try:
+        segment.remove()
+    except OSError:
+        return False
+    return True
 
 
 class Backlog(Generic[Made]):

@@ -207,6 +207,7 @@ class Journal:
         is_done = self._is_closed or (self.in_flight.is_open and self._is_heir)
         if not is_done and monotonic() - self._tried_at >= AGAIN:
             self.retry()
+        self._files.sweep()
         self._write()
         self.in_flight.beat(time_ns())
 

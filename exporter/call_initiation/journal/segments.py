@@ -104,7 +104,8 @@ class Segment:
             segment._write(b"".join(map(note, Notes())))
             segment.append([Record(_RESOURCE, 0, resource)])
         except OSError:
-            segment.remove()
+            with suppress(OSError):  # nothing is in it
+                segment.remove()
             raise
         return segment
 
@@ -162,10 +163,13 @@ class Segment:
         return keys
 
     def remove(self) -> None:
-        """Give the file up, and what is in it."""
+        """Give the file up, and what is in it.
+
+        Raises:
+            OSError: It is given up, and can't be removed: who finds it will take what is in it for what still waits.
+        """
         self.is_gone = True
-        with suppress(OSError):  # it may be gone, and a disk that takes nothing will be told so by the next record
-            self.path.unlink()
+        self.path.unlink(missing_ok=True)
 
     def _survey(self, data: bytes, found: list[Found], noted: Notes) -> None:
         """Take in what a file holds; what is lost is counted by the first who finds it, who notes that he did."""
