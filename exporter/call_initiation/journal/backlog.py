@@ -66,7 +66,7 @@ class Files:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self.trouble: Callable[[Path, str, OSError], None] = lambda *_: None
+        self.trouble: Callable[[Path, str, OSError], None] = lambda _path, _meaning, _error: None
         self.backlogs: dict[str, Backlog[Any]] = {}
         self.fault: Callable[[str], None] = lambda _: None
         self.reset()

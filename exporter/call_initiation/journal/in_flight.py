@@ -276,11 +276,12 @@ class InFlight:
 
     def close(self) -> None:
         """Note no more calls; the table stays while there are some in it."""
-        if self._table is not None:
-            self._table.free.clear()
+        table = self._table
+        if table is not None:
+            table.free.clear()
             if not self._held:
-                self._table.remove()
-                self._table = None
+                self._table = None  # first: who looks for it mustn't find that it is lost
+                table.remove()
 
 
 _SAID: Final = {state: bytes([state]) for state in (FREE, ENDED)}

@@ -57,9 +57,12 @@ AT_ONCE: Final = 32
 AGAIN: Final = 1.0
 """Seconds between tries to open the folder, or to take over what is in it."""
 
+CALM: Final = 60.0
+"""Seconds for which nothing must have failed until it is said that the folder is well, and said anew that it isn't."""
+
 _NO_TABLE: Final = "without a locked table, others would take the files for those of a life that has ended"
-_UNUSED: Final = "can't be used", "failures wait in memory and calls aren't noted; it is tried again every second"
-_UNWRITTEN: Final = "can't be written", "failures wait in memory until it can"
+_UNUSED: Final = "can't be used ({}): failures wait in memory and calls aren't noted; it is tried again every second"
+_UNWRITTEN: Final = "can't be written ({}): failures wait in memory until it can"
 _LOST: Final = (
     "was emptied, removed or replaced: it is begun anew; what waited in files that are gone is dropped as damaged"
 )
@@ -121,6 +124,7 @@ class Journal:
         self._is_heir = False
         self._said = set[str]()
         self._failing = set[str]()
+        self._failed_at = -inf
         self._is_closed = False
         self._found = self._told = 0
 
@@ -138,7 +142,7 @@ class Journal:
                 self._folder.make()
                 self.in_flight.open(self._folder.table)
         except OSError as error:
-            self._fail(_UNUSED, error)
+            self._fail(_UNUSED.format(_reason(error)))
         else:
             self._take_over()
 
@@ -147,7 +151,7 @@ class Journal:
         try:
             self.open()
         except Exception as error:  # noqa: BLE001 - whatever a folder has become, calls go on
-            self._fail(_UNUSED, error)
+            self._fail(_UNUSED.format(_reason(error)))
 
     def begin(self, observation: Observation) -> None:
         """Note a call that is about to be sent; never raises."""
@@ -201,7 +205,7 @@ class Journal:
     def turn(self) -> None:
         """See to what couldn't be done before, write what waits to be written, and say that the process lives."""
         if not self._is_closed and self.in_flight.is_lost():
-            self._tell(f"{self._folder.path} {_LOST}", self._failing)
+            self._fail(_LOST)
             self._files.renew()
             self._tried_at, self._is_heir = -inf, False
         is_done = self._is_closed or (self.in_flight.is_open and self._is_heir)
@@ -257,21 +261,21 @@ class Journal:
             self._files.append([one.record for one in kept], self._segment, lambda: _free(*(one.place for one in kept)))
         except Exception as error:  # noqa: BLE001 - whatever the disk does, a failure isn't lost by it
             if self.in_flight.is_open:
-                self._fail(_UNWRITTEN, error)
+                self._fail(_UNWRITTEN.format(_reason(error)))
             else:
                 self.in_flight.fault("journal")  # why there is no table has been said
             for one in kept:
                 self._pass_on(one.attempt)
                 _free(one.place)
         else:
-            if self._failing:
+            if self._failing and monotonic() - self._failed_at >= CALM:
                 self._failing.clear()
                 _logger.info("journal: %s is written again", self._folder.path)
 
-    def _fail(self, failing: tuple[str, str], error: Exception) -> None:
-        """Count that the folder can't be used, and say it; again only when something has been written meanwhile."""
-        what, meaning = failing
-        self._tell(f"{self._folder.path} {what} ({_reason(error)}): {meaning}", self._failing)
+    def _fail(self, what: str) -> None:
+        """Count that the folder can't be used, and say it, unless it has been said and wasn't well since."""
+        self._failed_at = monotonic()
+        self._tell(f"{self._folder.path} {what}", self._failing)
 
     def _trouble(self, path: Path, meaning: str, error: OSError) -> None:
         """Count that something can't be read, and say what that means."""
