@@ -351,14 +351,21 @@ def test_a_table_that_is_gone_is_no_hindrance(calls: InFlight, path: Path) -> No
 def test_a_table_that_cannot_be_made_leaves_nothing(path: Path) -> None:
     """No file, and no open one."""
     before = files()
-    path.with_suffix(".new").touch()
-    with pytest.raises(FileExistsError):
+    path.with_suffix(".new").mkdir()
+    with pytest.raises(IsADirectoryError):
         Table(path)
-    path.with_suffix(".new").unlink()
+    path.with_suffix(".new").rmdir()
     path.mkdir()
     with pytest.raises(IsADirectoryError):
         Table(path)
     assert (before, [path]) == (files(), list(path.parent.iterdir()))
+
+
+def test_what_a_failed_try_has_left_is_no_hindrance(path: Path) -> None:
+    """Its disk let it neither be named nor be removed; the name is this life's own."""
+    path.with_suffix(".new").touch()
+    assert Table(path).is_there
+    assert [path] == list(path.parent.iterdir())
 
 
 def test_a_table_for_which_there_is_no_room_notes_what_it_can(path: Path, desk: Desk) -> None:

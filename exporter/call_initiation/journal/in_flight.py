@@ -73,6 +73,7 @@ class Table:
         self._path = path
         self._unfreed = deque[int]()
         new = path.with_suffix(".new")
+        new.unlink(missing_ok=True)  # of a try before, whose disk didn't even let it be removed
         self._file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         self.abandon = finalize(self, os.close, self._file)
         self.abandon.atexit = False
