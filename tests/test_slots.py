@@ -12,7 +12,6 @@ from call_initiation.calls.endpoints import CALLS_OF_USER
 from call_initiation.calls.failures import Failure
 from call_initiation.events import AgentIdSource, Outcome, SpanIds, TransportFailure
 from call_initiation.journal.slots import (
-    END,
     ENDED,
     FREE,
     SLOT,
@@ -30,12 +29,16 @@ from samples import BEGUN, SHARED, SPAN, STARTED_AT
 RESET = Failure(Outcome.AMBIGUOUS, TransportFailure.CONNECTION_RESET)
 
 
+ROOM = len(end(0.25, 400, None))
+"""What a slot has for its call's end, before how it began."""
+
+
 def slot(state: int, begun: bytes = b"", ended: bytes = b"") -> bytes:
     """Return a slot's bytes."""
     data = bytearray(SLOT)
     data[: len(begun)] = begun
+    data[: len(ended)] = ended
     data[0] = state
-    data[END : END + len(ended)] = ended
     assert SLOT == len(data)
     return bytes(data)
 
@@ -112,7 +115,7 @@ def test_a_clock_that_was_set_does_not_make_a_call_last_for_ever(now: int, laste
 def test_damage_to_a_beginning_takes_that_call_alone() -> None:
     """At every offset of it; a call of which nothing sure is known isn't told of."""
     whole = slot(UNDER_WAY, begun())
-    for at in range(1, END):
+    for at in range(ROOM, len(begun())):
         data = bytearray(whole)
         data[at] ^= 0x40
         assert [BEGUN] == [told.begun for told in calls(table(bytes(data), whole))]
@@ -121,9 +124,8 @@ def test_damage_to_a_beginning_takes_that_call_alone() -> None:
 def test_damage_to_an_end_leaves_a_call_that_ended_somehow() -> None:
     """At every offset of it: it is never said to have been under way."""
     whole = slot(ENDED, begun(), end(0.25, 400, None))
-    length = len(end(0.25, 400, None))
     unknown = Ended(2.5, None, Failure(Outcome.AMBIGUOUS, TransportFailure.OTHER))
-    for at in range(END, END + length):
+    for at in range(1, ROOM):
         data = bytearray(whole)
         data[at] ^= 0x40
         assert [unknown] == [told.end for told in calls(table(bytes(data)))]
@@ -144,8 +146,8 @@ def checked(form: bytes, before: int, old: bytes, new: bytes) -> bytes:
 
 def test_words_that_nobody_knows_are_not_believed() -> None:
     """A later version's, or somebody's own: such an id's source, such an outcome."""
-    assert [] == list(calls(table(slot(UNDER_WAY, checked(begun(), 1, b"path\0\0\0\0", b"crystal")))))
-    (told,) = calls(table(slot(ENDED, begun(), checked(end(1.0, None, RESET), 0, b"ambiguous", b"splendid"))))
+    assert [] == list(calls(table(slot(UNDER_WAY, checked(begun(), ROOM, b"path\0\0\0\0", b"crystal")))))
+    (told,) = calls(table(slot(ENDED, begun(), checked(end(1.0, None, RESET), 1, b"ambiguous", b"splendid"))))
     assert told.end is not None
     assert Failure(Outcome.AMBIGUOUS, TransportFailure.OTHER) == told.end.failure
 

@@ -27,12 +27,13 @@ from call_initiation.calls import endpoints
 from call_initiation.calls.observation import Observation
 from call_initiation.events import AgentIdSource
 from call_initiation.journal import slots
-from call_initiation.journal.slots import END, ENDED, FREE, SLOT
+from call_initiation.journal.slots import FREE, SLOT
 from call_initiation.privacy import Mask
 
 CALLS: Final = 2_047
 """Calls that can be noted at once."""
 
+_FREE: Final = bytes([FREE])
 _ANY: Final = Mask()
 _PATH: Final = AgentIdSource.PATH
 
@@ -94,13 +95,13 @@ class Table:
         except IndexError:
             return None
 
-    def write(self, slot: int, at: int, data: bytes) -> None:
-        """Write into a slot.
+    def write(self, slot: int, data: bytes) -> None:
+        """Write at a slot's beginning.
 
         Raises:
             OSError: It can't be written, or not all of it.
         """
-        if os.pwrite(self._file, data, slot * SLOT + at) < len(data):
+        if os.pwrite(self._file, data, slot * SLOT) < len(data):
             raise OSError
 
     def let_go(self, slot: int) -> None:
@@ -110,7 +111,7 @@ class Table:
             OSError: It can't be written: the slot isn't used until it can, which is tried with each beat.
         """
         try:
-            self.write(slot, 0, _SAID[FREE])
+            self.write(slot, _FREE)
         except OSError:
             self._unfreed.append(slot)
             raise
@@ -122,7 +123,7 @@ class Table:
         Raises:
             OSError: It can't be written.
         """
-        self.write(0, 0, slots.alive(now))
+        self.write(0, slots.alive(now))
         for _ in range(len(self._unfreed)):
             self.let_go(self._unfreed.popleft())
 
@@ -205,7 +206,7 @@ class InFlight:
             return
         key = next(self._keys)
         try:
-            table.write(slot, 0, self._begun(observation, key))
+            table.write(slot, self._begun(observation, key))
             self._held[observation] = _Noted(table, slot, key)
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
             self._recorder.fault("in_flight")
@@ -248,8 +249,7 @@ class InFlight:
             if failure is None and status is not None and status // 100 == 2:  # noqa: PLR2004 - every 2xx is an acceptance
                 self._let_go(observation)
             else:
-                noted.table.write(noted.slot, END, slots.end(observation.duration, status, failure))
-                noted.table.write(noted.slot, 0, _SAID[ENDED])
+                noted.table.write(noted.slot, slots.end(observation.duration, status, failure))
         except Exception:  # noqa: BLE001 - a fault of ours must not become the call's
             self._recorder.fault("in_flight")
 
@@ -283,9 +283,6 @@ class InFlight:
             if not self._held:
                 self._table = None  # first: who looks for it mustn't find that it is lost
                 table.remove()
-
-
-_SAID: Final = {state: bytes([state]) for state in (FREE, ENDED)}
 
 
 @lru_cache(maxsize=1024)  # dialers call the same few places on behalf of the same few agents

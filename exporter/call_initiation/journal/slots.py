@@ -1,10 +1,11 @@
 """What is noted of a call while it is under way, so that a later process can tell of it should this one be killed.
 
 Theory. A table is a row of slots of one size; the first one says when the process was last alive. A call takes a slot
-before it is sent, and what is known by then is written there with a checksum: of a call whose process was killed in the
-middle of that nothing is told, and it wasn't sent. When the call ends without an acceptance, how it ended is written
-beside it, and only then the slot's first byte says that it has ended. Only what has been made fit to leave the process
-is noted, and nothing of the request's body but the agent's id.
+before it is sent, and what is known by then is written there with a checksum. When the call ends without an acceptance,
+the slot's beginning is written again, with how it ended; it has room for that from the start. Each is one write within
+one page of memory, which no kill divides; where a disk divides one, its checksum doesn't hold: of such a beginning
+nothing is told, and of such an end that it isn't known. Only what has been made fit to leave the process is noted, and
+nothing of the request's body but the agent's id.
 
 Laws: whatever bytes a table has, reading it raises nothing, and tells of no call whose part of the slot isn't whole; of
 a call that had ended it never says that it was under way.
@@ -19,8 +20,8 @@ from zlib import crc32
 from call_initiation.calls.failures import Failure
 from call_initiation.events import AgentIdSource, Outcome, SpanIds, TransportFailure
 
-SLOT: Final = 384
-"""Bytes of a slot."""
+SLOT: Final = 512
+"""Bytes of a slot: a page, of 4 KiB or more, holds whole ones."""
 
 FREE: Final = 0
 UNDER_WAY: Final = 1
@@ -29,14 +30,15 @@ ENDED: Final = 2
 
 _OWN: Final = Struct(">QQ16sQQB")
 _FACTS: Final = Struct(">H48s128s64s8s")
-_UNDER_WAY: Final = bytes([UNDER_WAY])
 _BEGIN: Final = Struct(_OWN.format + _FACTS.format[1:])
 _END: Final = Struct(">dH12s32s")
 _CHECKSUM: Final = Struct(">I")
 _ALIVE: Final = Struct(">Q")
 
-END: Final = 1 + _CHECKSUM.size + _BEGIN.size
-"""Where in a slot its end is written."""
+_END_AT: Final = 1
+_BEGIN_AT: Final = _END_AT + _CHECKSUM.size + _END.size
+_UNDER_WAY: Final = bytes([UNDER_WAY]).ljust(_BEGIN_AT, b"\0")
+_ENDED: Final = bytes([ENDED])
 
 _HAS_SPAN, _HAS_PARENT, _IS_REMOTE, _IS_SAMPLED, _IS_ADOPTED = 1, 2, 4, 8, 16
 _UNKNOWN_END: Final = Failure(Outcome.AMBIGUOUS, TransportFailure.OTHER)
@@ -120,10 +122,10 @@ def begin(key: int, started_at: int, span: SpanIds | None, shared: bytes) -> byt
 
 
 def end(duration: float, status_code: int | None, failure: Failure | None) -> bytes:
-    """Return what is written at `END`; the arguments are as in `Ended`."""
+    """Return what is written at a slot's beginning when its call has ended; the arguments are as in `Ended`."""
     outcome, kind = (failure.outcome.encode(), failure.kind.encode()) if failure else (b"", b"")
     fields = _END.pack(duration, status_code or 0, outcome, kind)
-    return _CHECKSUM.pack(crc32(fields)) + fields
+    return _ENDED + _CHECKSUM.pack(crc32(fields)) + fields
 
 
 def alive(now: int) -> bytes:
@@ -158,7 +160,7 @@ def _flags(span: SpanIds) -> int:
 
 def _begun(slot: bytes) -> Begun | None:
     """Return how the call of a slot began, if that can be read."""
-    fields = _checked(slot, len(_UNDER_WAY), _BEGIN)
+    fields = _checked(slot, _BEGIN_AT, _BEGIN)
     if fields is None:
         return None
     key, started_at, trace_id, span_id, parent, flags, port, endpoint, address, agent, source = _BEGIN.unpack(fields)
@@ -191,7 +193,7 @@ def _span(trace_id: bytes, span_id: int, parent: int, flags: int) -> SpanIds:
 
 def _ended(slot: bytes) -> Ended | None:
     """Return how the call of a slot ended, if that can be read."""
-    fields = _checked(slot, END, _END)
+    fields = _checked(slot, _END_AT, _END)
     if fields is None:
         return None
     duration, status_code, outcome, kind = _END.unpack(fields)
