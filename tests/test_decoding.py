@@ -6,15 +6,20 @@ import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from importlib import import_module
 
 import brotli
 import pytest
 import zstandard
-from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
 from call_initiation.calls.decoding import decode
+
+STANDARD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+"""The standard library's way with zstd, and before Python 3.14 the same as a package."""
+
+zstd = import_module(STANDARD)
 
 TEXT = b'{"message":"A station is required to place a call.","code":"conversation.error.no.user.station"}' * 9
 NOISE = hashlib.shake_128(b"noise").digest(40_000)
@@ -40,7 +45,7 @@ each_encoding = pytest.mark.parametrize(("name", "encode"), ENCODERS.items(), id
 @pytest.fixture(params=["zstandard", "standard library"])
 def zstd_package(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Leave only one of the two packages for Zstandard within reach."""
-    hidden = {"zstandard": "backports.zstd", "standard library": "zstandard"}[request.param]
+    hidden = {"zstandard": STANDARD, "standard library": "zstandard"}[request.param]
     monkeypatch.setitem(sys.modules, hidden, None)
     return str(request.param)
 
