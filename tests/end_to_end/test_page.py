@@ -273,9 +273,10 @@ def test_long_codes_leave_room_for_the_figures(browser: Browser, long_codes: Lis
 
 
 def test_on_paper_nothing_is_cut_off(browser: Browser, exporter: call_initiation.Exporter) -> None:
-    """There is nothing to scroll with."""
+    """There is nothing to scroll with; and paper is white, whatever the screen is."""
     with visit(browser, exporter.metrics_url) as there:
-        there.page.emulate_media(media="print")
+        there.page.emulate_media(media="print", color_scheme="dark")
+        expect(there.page.locator("body")).to_have_css("background-color", "rgb(255, 255, 255)")
         for part in ("#cells", "#failures"):
             expect(there.page.locator(part)).to_have_css("overflow", "visible")
             expect(there.page.locator(part)).to_have_css("max-height", "none")

@@ -36,8 +36,8 @@ from call_initiation.recording.recent import KEPT, Look
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1b1f24; --dim: #59636e; --paper: #fff; --line: #d1d9e0; --link: #0756b3;
   --shade: 193 69 20; --flag: #9a3412; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --dim: #9aa4af; --paper: #14171a; --line: #343b43;
-  --link: #7ab7ff; --shade: 230 110 50; --flag: #fdba74; } }
+@media screen and (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --dim: #9aa4af; --paper: #14171a;
+  --line: #343b43; --link: #7ab7ff; --shade: 230 110 50; --flag: #fdba74; } }
 body { margin: 0; padding: .5rem 2rem 2rem; background: var(--paper); color: var(--ink);
   font: 14px/1.45 system-ui, sans-serif; font-variant-numeric: tabular-nums; }
 a { color: var(--link); margin-right: 1rem; }
@@ -70,8 +70,9 @@ small { display: block; color: var(--dim); }
 .s2 small, .s3 small, .s4 small, .s5 small { color: inherit; }
 svg { display: block; width: 7rem; height: 1.4rem; } path { stroke: rgb(var(--shade)); }
 @media (max-width: 40rem) { body { padding: .5rem 1rem 1rem; } th, td { padding: .2rem .4rem; } svg { width: 3.5rem; } }
-@media print { @page { size: landscape; } body { padding: 0; font-size: 11px; } th, td { padding: .1rem .35rem; }
-  .scroll, #failures { overflow: visible; max-height: none; } tr { break-inside: avoid; } }
+@media print { @page { size: landscape; } :root { color-scheme: light; } body { padding: 0; font-size: 11px; }
+  th, td { padding: .1rem .35rem; } .scroll, #failures { overflow: visible; max-height: none; }
+  tr { break-inside: avoid; } }
 #window { margin-top: .8rem; } #window a[aria-current] { color: inherit; font-weight: bold; text-decoration: none; }
 .note { color: var(--dim); max-width: 60rem; }
 #silent { color: var(--flag); } footer { margin-top: 2rem; color: var(--dim); }
