@@ -81,7 +81,17 @@ def test_a_key_under_a_password_is_told(tmp_path: Path) -> None:
     certificate = trustme.CA().issue_cert("localhost")
     certificate.cert_chain_pems[0].write_to_path(own)
     key.write_bytes(encrypted(certificate.private_key_pem.bytes()))
-    with pytest.raises(SettingsError, match=r"tls_cert: found .+own\.pem \(the key is encrypted\), expected PEM files"):
+    with pytest.raises(SettingsError, match=rf"tls_cert: found {own} and {key} \(the key is encrypted\), expected PEM"):
+        plan(load(flags={"upstream": "mypurecloud.ie", "tls_cert": own, "tls_key": key}))
+
+
+def test_a_key_that_is_missing_is_named(tmp_path: Path) -> None:
+    """Not the certificate alone, which is there."""
+    own, key = tmp_path / "own.pem", tmp_path / "missing.pem"
+    trustme.CA().issue_cert("localhost").cert_chain_pems[0].write_to_path(own)
+    with pytest.raises(
+        SettingsError, match=rf"tls_cert: found {own} and {key} \(No such file or directory\), expected"
+    ):
         plan(load(flags={"upstream": "mypurecloud.ie", "tls_cert": own, "tls_key": key}))
 
 

@@ -323,8 +323,8 @@ FORMAT = "a file in Prometheus's web-config format"
         (
             "tls_server_config: {cert_file: metrics.crt, key_file: nothing.key}",
             (
-                f"tls_server_config.cert_file in {{path}}: found {{folder}}/metrics.crt (No such file or directory), "
-                f"expected {PEM}"
+                "tls_server_config.cert_file in {path}: found {folder}/metrics.crt and {folder}/nothing.key "
+                f"(No such file or directory), expected {PEM}"
             ),
         ),
         (
@@ -353,7 +353,9 @@ def test_a_key_under_a_password_is_told(write: Callable[[str], Path]) -> None:
     path = write(f"{TLS}}}")
     key = path.parent / "metrics.key"
     key.write_bytes(encrypted(key.read_bytes()))
-    with pytest.raises(SettingsError, match=r"found .+metrics\.crt \(the key is encrypted\), expected PEM files"):
+    with pytest.raises(
+        SettingsError, match=r"found .+metrics\.crt and .+metrics\.key \(the key is encrypted\), expected PEM files"
+    ):
         guard(path)
 
 

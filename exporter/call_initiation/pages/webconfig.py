@@ -179,7 +179,7 @@ def _tls(asked: _Tls, path: Path) -> ssl.SSLContext:
     context.minimum_version = _VERSIONS[asked.min_version]
     context.verify_mode = _CLIENTS[asked.client_auth_type]
     certificate, key = path.parent / asked.cert_file, path.parent / asked.key_file
-    with _usable(f"tls_server_config.cert_file in {path}", str(certificate), _PEM):
+    with _usable(f"tls_server_config.cert_file in {path}", f"{certificate} and {key}", _PEM):
         context.load_cert_chain(certificate, key, ask_nobody)
     name = f"tls_server_config.client_ca_file in {path}"
     if (asked.client_ca_file is None) is not (context.verify_mode is ssl.CERT_NONE):

@@ -154,8 +154,8 @@ def _read_tls(settings: Settings, certificate: Path) -> tuple[ssl.SSLContext, St
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(certificate, settings.tls_key, ask_nobody)
-    except OSError as error:
-        raise _unusable("tls_cert", certificate, error) from error
+    except OSError as error:  # which doesn't say whether it is about the certificate or the key
+        raise _unusable("tls_cert", certificate, error, settings.tls_key) from error
     if settings.client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
         try:
@@ -165,9 +165,10 @@ def _read_tls(settings: Settings, certificate: Path) -> tuple[ssl.SSLContext, St
     return context, seen
 
 
-def _unusable(key: str, path: Path | None, error: OSError) -> SettingsError:
+def _unusable(key: str, path: Path | None, error: OSError, beside: Path | None = None) -> SettingsError:
     reason = error.strerror or getattr(error, "reason", None) or type(error).__name__
-    return SettingsError(key, f"{path} ({reason})", "PEM files that belong together")
+    found = f"{path} and {beside}" if beside else path
+    return SettingsError(key, f"{found} ({reason})", "PEM files that belong together")
 
 
 def _notices(settings: Settings, metrics: Guard) -> Iterator[str]:
