@@ -110,6 +110,17 @@ def test_our_own_pipelines_keep_to_the_environments_limits(
         delivery.close(1.0)
 
 
+def test_a_limit_of_length_holds_by_itself(pipelines: Pipelines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few attributes there are."""
+    monkeypatch.setenv("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "9")
+    spans = InMemorySpanExporter()
+    pipelines.spans(None, spans)
+    pipelines.sinks["spans"].record(REFUSED)
+    assert pipelines.deliveries[0].flush(20.0)
+    assert 9 == lengths(spans.get_finished_spans()[0].attributes)[1]
+    pipelines.deliveries[0].close(1.0)
+
+
 def test_a_dialers_own_pipelines_keep_to_their_limits_and_know_the_schema(pipelines: Pipelines) -> None:
     """To those of the provider, whatever the environment says; events by the SDK's own hand."""
     spans, records = InMemorySpanExporter(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]

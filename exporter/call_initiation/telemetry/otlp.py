@@ -354,7 +354,7 @@ class MetricsView:
     def data(self, view: View, now: int) -> MetricsData:
         """Return what a snapshot says, at `now` nanoseconds since the epoch."""
         self._last, self._now = view, now
-        metrics = [converted for family in view if (converted := self._metric(family)) is not None]
+        metrics = [self._metric(family) for family in view]
         scoped = ScopeMetrics(self._scope, metrics, self._scope.schema_url or "")
         return MetricsData([ResourceMetrics(self._resource, [scoped], self._resource.schema_url)])
 
@@ -370,10 +370,10 @@ class MetricsView:
             for labels, distribution in family.distributions.items():
                 self._distributions[name, labels] = distribution
 
-    def _metric(self, family: Family) -> OtelMetric | None:
+    def _metric(self, family: Family) -> OtelMetric:
         metric = family.metric
         data = _kinds(metric, list(self._points(family)), self._temporality)
-        return OtelMetric(metric.name, metric.help, metric.unit, data) if data is not None else None
+        return OtelMetric(metric.name, metric.help, metric.unit, data)
 
     def _points(self, family: Family) -> Iterator[_Point]:
         for labels, number in family.numbers.items():
@@ -436,15 +436,15 @@ class MetricsView:
 
 def _kinds(
     metric: Metric, points: list[_Point], temporality: AggregationTemporality
-) -> Sum | Gauge | Histogram | ExponentialHistogram | None:
+) -> Sum | Gauge | Histogram | ExponentialHistogram:
     numbers = [point for point in points if isinstance(point, NumberDataPoint)]
     match metric.kind:
         case Kind.COUNTER:
-            return Sum(numbers, temporality, is_monotonic=True) if numbers else None
+            return Sum(numbers, temporality, is_monotonic=True)
         case Kind.GAUGE:
-            return Gauge(numbers) if numbers else None
+            return Gauge(numbers)
         case Kind.HISTOGRAM:
-            return _histograms(points, temporality) if points else None
+            return _histograms(points, temporality)
         case _:
             assert_never(metric.kind)
 
