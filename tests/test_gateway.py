@@ -226,6 +226,23 @@ def test_a_body_has_a_time_of_its_own() -> None:
         assert front.deadline > gateway.loop.time() + 3_000.0
 
 
+def test_a_dialer_that_leaves_its_last_answer_untaken_is_cut() -> None:
+    """Also where so little of it is left that nothing waits for room to write the rest."""
+    with (
+        Server(always(answer(400, b"a" * 50_000))) as api,
+        running(api, patience=Patience(reader=0.3)) as gateway,
+        socket.socket() as dialer,
+    ):
+        dialer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        dialer.connect(("127.0.0.1", gateway.port))
+        gateway.until(lambda: bool(gateway.gateway._fronts))
+        (front,) = gateway.gateway._fronts
+        front._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        dialer.sendall(post(CALLS, BODY, "Connection: close"))
+        gateway.until(lambda: front._phase is Phase.LINGERING)
+        gateway.until(lambda: not gateway.gateway._fronts)
+
+
 def test_without_a_queue_there_is_room_all_the_same() -> None:
     """Only nobody waits for it."""
     with Server(always(ACCEPTED)) as api, running(api, queue=0) as gateway:
