@@ -152,7 +152,7 @@ def test_a_signal_with_an_endpoint_of_its_own_gets_no_common_key(
         ({"OTEL_{}_EXPORTER": " OTLP "}, True),
         ({"OTEL_{}_EXPORTER": "none", ENDPOINT: "http://c"}, False),
         ({"OTEL_{}_EXPORTER": "", ENDPOINT: "http://c"}, True),
-        ({"OTEL_SDK_DISABLED": "true", ENDPOINT: "http://c"}, False),
+        ({"OTEL_SDK_DISABLED": " true ", ENDPOINT: "http://c"}, False),
         ({"OTEL_SDK_DISABLED": "TRUE", "OTEL_{}_EXPORTER": "otlp"}, False),
         ({"OTEL_SDK_DISABLED": "false", ENDPOINT: "http://c"}, True),
         ({"OTEL_{}_EXPORTER": "console, otlp"}, True),
@@ -160,11 +160,12 @@ def test_a_signal_with_an_endpoint_of_its_own_gets_no_common_key(
     ],
 )
 def test_a_signal_is_on_when_the_environment_says_so(
-    signal: Signal, environment: dict[str, str], *, is_on: bool
+    signal: Signal, environment: dict[str, str], caplog: pytest.LogCaptureFixture, *, is_on: bool
 ) -> None:
-    """An endpoint or the exporter's name turns it on; `none` and the SDK's switch turn it off."""
+    """An endpoint or the exporter's name turns it on; `none` and the SDK's switch turn it off; none is a surprise."""
     named = {name.format(signal): value for name, value in environment.items()}
     assert is_on == collector.is_on(signal, named)
+    assert [] == caplog.messages
 
 
 def test_exporters_that_only_a_dialers_sdk_has_are_left_to_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -263,6 +264,7 @@ def read_all(environment: dict[str, str]) -> object:
         (COMPRESSION, "brotli", f"{COMPRESSION}: found 'brotli', expected none, gzip or deflate"),
         (TIMEOUT, "10s", f"{TIMEOUT}: found '10s', expected a number above 0"),
         ("OTEL_TRACES_EXPORTER", "zipkin", "OTEL_TRACES_EXPORTER: found 'zipkin', expected otlp or none"),
+        ("OTEL_LOGS_EXPORTER", "otlp,none", "OTEL_LOGS_EXPORTER: found 'otlp,none', expected otlp or none"),
         ("OTEL_LOGS_EXPORTER", "otlp,console", "OTEL_LOGS_EXPORTER: found 'otlp,console', expected otlp or none"),
     ],
 )

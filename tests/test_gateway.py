@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+from dataclasses import replace
 from threading import Event, Thread
 
 import pytest
@@ -241,6 +242,51 @@ def test_a_dialer_that_leaves_its_last_answer_untaken_is_cut() -> None:
         dialer.sendall(post(CALLS, BODY, "Connection: close"))
         gateway.until(lambda: front._phase is Phase.LINGERING)
         gateway.until(lambda: not gateway.gateway._fronts)
+
+
+def test_who_was_refused_learns_it_at_once_and_is_cut_in_the_end() -> None:
+    """Its answer ends with our side of the connection; its own is waited for a moment, no longer."""
+    patience = Patience(idle=3_600.0, head=3_600.0, lingering=0.3)
+    with Server(always(ACCEPTED)) as api:
+        with running(api, patience=replace(patience, lingering=3_600.0)) as gateway, Client(gateway.port) as dialer:
+            assert dialer.send(b"nonsense\r\n\r\n").rest().startswith(b"HTTP/1.1 400 ")
+        with running(api, patience=patience) as gateway, Client(gateway.port) as dialer:
+            assert 400 == dialer.send(b"nonsense\r\n\r\n").answer().status
+            gateway.until(lambda: not gateway.gateway._fronts)
+
+
+def test_each_request_of_a_connection_is_judged_by_itself() -> None:
+    """By its own size, and by its own method."""
+    with (
+        Server(always(answer(200))) as api,
+        running(api, rules=Rules(forward_all=True)) as gateway,
+        Client(gateway.port) as dialer,
+    ):
+        for _ in range(3):
+            assert 200 == dialer.send(post(CALLS, b"a" * 500_000)).answer().status
+        assert 200 == dialer.send(b"HEAD /api/v2/users/me HTTP/1.1\r\nHost: gateway.test\r\n\r\n").answer().status
+        assert is_error(dialer.send(b"nonsense\r\n\r\n").answer(), 400, "malformed", "not_sent")
+
+
+def test_an_answer_may_take_longer_than_its_request() -> None:
+    """It has the deadline of the way to the API."""
+    hold = Event()
+    with Server(always(hold, ACCEPTED)) as api, running(api) as gateway, Client(gateway.port) as dialer:
+        dialer.send(post())
+        api.wait()
+        assert [float("inf")] == [front.deadline for front in gateway.gateway._fronts]
+        hold.set()
+        assert 202 == dialer.answer().status
+
+
+def test_who_is_not_connected_by_the_end_is_told_that_nothing_was_sent() -> None:
+    """It may place its call by another way."""
+    with stalled() as port:
+        with running(Origin("127.0.0.1", port), connect=PATIENCE) as gateway:
+            dialer = Client(gateway.port).send(post())
+            gateway.until(lambda: bool(gateway.gateway._under_way))
+        with dialer:
+            assert is_error(dialer.answer(), 502, "unreachable", "not_sent")
 
 
 def test_without_a_queue_there_is_room_all_the_same() -> None:

@@ -110,6 +110,11 @@ def test_our_own_pipelines_keep_to_the_environments_limits(
         delivery.close(1.0)
 
 
+def test_of_two_who_ask_at_once_who_we_are_both_learn_the_same(pipelines: Pipelines) -> None:
+    """Whoever comes second to the lock takes what the first has found: each search makes up another instance id."""
+    assert pipelines._find() is pipelines._find()
+
+
 def test_a_limit_of_length_holds_by_itself(pipelines: Pipelines, monkeypatch: pytest.MonkeyPatch) -> None:
     """However few attributes there are."""
     monkeypatch.setenv("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "9")
