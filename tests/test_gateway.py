@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+from collections.abc import Iterator
 from dataclasses import replace
 from threading import Event, Thread
 
@@ -18,7 +19,7 @@ from call_initiation.gateway.front import Front, Patience, Phase
 from call_initiation.gateway.gateway import Gateway, Plan
 from call_initiation.gateway.relay import Origin
 from gateways import BODY, CALLS, QUICK, Client, ask, call, certified, is_error, post, running, stalled
-from servers import PATIENCE, Received, Server, always, answer
+from servers import PATIENCE, Received, Server, always, answer, chunk, head
 from twins import listening
 
 ACCEPTED = answer(202, b"{}")
@@ -287,6 +288,28 @@ def test_who_is_not_connected_by_the_end_is_told_that_nothing_was_sent() -> None
             gateway.until(lambda: bool(gateway.gateway._under_way))
         with dialer:
             assert is_error(dialer.answer(), 502, "unreachable", "not_sent")
+
+
+def test_what_nobody_takes_any_more_is_not_fetched() -> None:
+    """An answer too long to be held ends with its dialer; the API is left as it is."""
+
+    def endless(_: Received) -> Iterator[bytes]:
+        yield head(400, ("Transfer-Encoding", "chunked"))
+        while True:
+            yield chunk(b"a" * 65_536)
+
+    with Server(endless) as api, running(api) as gateway:
+        with Client(gateway.port) as dialer:
+            dialer.send(post()).exactly(300_000)
+        gateway.until(lambda: not gateway.gateway._under_way)
+        assert [Outcome.REJECTED] == [attempt.outcome for attempt in gateway.attempts()]
+
+
+def test_a_post_without_a_body_says_so() -> None:
+    """RFC 9110, 8.6: some servers answer 411 to one that doesn't."""
+    with Server(always(ACCEPTED)) as api, running(api) as gateway:
+        assert 202 == ask(gateway.port, f"POST {CALLS} HTTP/1.1\r\nHost: gateway.test\r\n\r\n".encode()).status
+        assert "0" == api.received[0].headers["content-length"]
 
 
 def test_without_a_queue_there_is_room_all_the_same() -> None:

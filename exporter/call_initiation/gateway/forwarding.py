@@ -142,11 +142,13 @@ class Forwarding:
         self._tell(answers.whole(response.status_code, reason, headers, b"".join(held), method=self.passage.method))
 
     async def _stream(self, response: httpx.Response, held: list[bytes], rest: AsyncIterator[bytes]) -> None:
-        """Pass on an answer while it comes, as long as the dialer takes it."""
+        """Pass on an answer while it comes, as long as the dialer takes it.
+
+        One without a length, to a dialer that takes no chunks, ends with the connection, as all of such a dialer do.
+        """
         front, headers = self._front, response.headers.raw
         is_chunked = front.takes_chunks and not answers.has_length(headers)
         self._is_begun = True
-        front.is_last |= not is_chunked and not answers.has_length(headers)  # then its end is the connection's
         self._tell(
             answers.begun(response.status_code, response.extensions["reason_phrase"], headers, is_chunked=is_chunked)
         )
