@@ -125,6 +125,15 @@ def test_what_the_process_says_itself_is_left_to_the_exporter(sink: Collector, m
     assert [("canary", None)] == [(h["api-key"], h.get("content-encoding")) for h in sink.headers]
 
 
+def test_a_signals_own_headers_win_over_what_we_are_given(sink: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exporter reads them by itself."""
+    monkeypatch.setenv(f"{OTLP}TRACES_HEADERS", "api-key=own")
+    connect = collector.spans(None, given(sink.url))
+    assert connect is not None
+    assert YES == connect()([span()])
+    assert ["own"] == [h["api-key"] for h in sink.headers]
+
+
 def test_a_signal_with_an_endpoint_of_its_own_gets_no_common_key(
     sink: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from threading import Event, Thread
 
 import pytest
@@ -305,11 +306,28 @@ def test_what_nobody_takes_any_more_is_not_fetched() -> None:
         assert [Outcome.REJECTED] == [attempt.outcome for attempt in gateway.attempts()]
 
 
+def test_a_dialer_that_takes_nothing_fills_no_memory() -> None:
+    """What can't be passed on isn't taken from the API either, until the dialer has had its time."""
+    pieces = count()
+
+    def endless(_: Received) -> Iterator[bytes]:
+        yield head(400, ("Transfer-Encoding", "chunked"))
+        for _ in pieces:
+            yield chunk(b"a" * 65_536)
+
+    patience = Patience(reader=0.5)
+    with Server(endless) as api, running(api, patience=patience) as gateway, Client(gateway.port) as dialer:
+        dialer.send(post())
+        api.wait()
+        gateway.until(lambda: not gateway.gateway._under_way)
+        assert next(pieces) < 1_000  # what two connections' buffers hold, and no more
+
+
 def test_a_post_without_a_body_says_so() -> None:
-    """RFC 9110, 8.6: some servers answer 411 to one that doesn't."""
+    """RFC 9110, 8.6: some servers answer 411 to one that doesn't; after all else, as where there is one."""
     with Server(always(ACCEPTED)) as api, running(api) as gateway:
         assert 202 == ask(gateway.port, f"POST {CALLS} HTTP/1.1\r\nHost: gateway.test\r\n\r\n".encode()).status
-        assert "0" == api.received[0].headers["content-length"]
+        assert api.received[0].raw.endswith(f"\r\nHost: 127.0.0.1:{api.port}\r\nContent-Length: 0\r\n\r\n".encode())
 
 
 def test_without_a_queue_there_is_room_all_the_same() -> None:

@@ -74,6 +74,12 @@ def test_what_the_operator_set_wins() -> None:
     assert "http/protobuf" == given["OTEL_EXPORTER_OTLP_PROTOCOL"]
 
 
+def test_empty_headers_say_nothing() -> None:
+    """So a key is asked for, and sent."""
+    given = presets.environment("newrelic-eu", {"OTEL_EXPORTER_OTLP_HEADERS": "", "NEW_RELIC_LICENSE_KEY": KEY})
+    assert f"api-key={KEY}" == given["OTEL_EXPORTER_OTLP_HEADERS"]
+
+
 def test_the_key_may_stand_in_a_file(tmp_path: Path) -> None:
     """As containers are given secrets."""
     path = tmp_path / "key"
