@@ -343,7 +343,8 @@ def test_more_kinds_of_attempts_than_are_kept_are_counted_all_the_same() -> None
 )
 def test_attempts_that_differ_in_one_thing_are_counted_apart(other: Attempt) -> None:
     """Though the series of the one have been looked up before: both are counted as each would be alone."""
-    assert counted(recorded(REFUSED)) + counted(recorded(other)) == counted(recorded(REFUSED, other))
+    both = counted(recorded(REFUSED)) + counted(recorded(other))
+    assert both == counted(recorded(REFUSED, other)) == counted(recorded(other, REFUSED))
 
 
 def test_what_is_folded_is_counted_as_such_each_time() -> None:

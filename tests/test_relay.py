@@ -63,6 +63,32 @@ def test_idle_connections_are_swept_by_the_clock() -> None:
         assert [0, 0, 1] == [received.connection for received in api.received]
 
 
+def test_all_idle_connections_whose_time_has_come_are_swept_at_once() -> None:
+    """However many calls there were side by side."""
+    with Server(always(ACCEPTED)) as api:
+
+        async def scenario(upstream: Upstream) -> None:
+            await asyncio.gather(*(_called(upstream) for _ in range(3)))
+            assert 3 == len(upstream._idle)
+            upstream.sweep(asyncio.get_running_loop().time() + 30.0)
+            assert 0 == len(upstream._idle)
+
+        _run(api, scenario)
+
+
+def test_the_connection_that_was_used_last_is_used_next() -> None:
+    """So that those which a rush has left over come to their end."""
+    with Server(always(ACCEPTED)) as api:
+
+        async def scenario(upstream: Upstream) -> None:
+            await asyncio.gather(*(_called(upstream) for _ in range(3)))
+            for _ in range(3):
+                await _called(upstream)
+
+        _run(api, scenario)
+        assert 1 == len({received.connection for received in api.received[3:]})
+
+
 def test_an_api_that_says_close_gets_the_next_request_on_another_connection() -> None:
     """What it said is believed at once, before it closes."""
     with Server(always(answer(202, b"{}", ("Connection", "close")))) as api:

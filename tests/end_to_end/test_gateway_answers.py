@@ -158,6 +158,20 @@ def test_an_answer_passes_as_it_came() -> None:
         assert ["bad.request"] == [attempt.error_code for attempt in gateway.attempts()]
 
 
+def test_a_length_in_any_spelling_stays_the_only_one() -> None:
+    """Two of them could be read in two ways."""
+    raw = head(400, ("content-length", "2")) + b"{}"
+    with Server(always(raw)) as api, running(api) as gateway, Client(gateway.port) as dialer:
+        assert raw == dialer.send(call()).answer().raw
+
+
+def test_only_who_met_too_many_is_told_when_to_come_again() -> None:
+    """What is refused for itself would be refused again, and some SDKs send it again and again if they are told so."""
+    with Server(always(ACCEPTED)) as api, running(api) as gateway:
+        said = ask(gateway.port, post("/"))
+        assert (404, None) == (said.status, said.header("Retry-After"))
+
+
 def test_a_chunked_answer_gets_a_length() -> None:
     """Framing is made anew: what came in chunks goes out whole."""
     acts = (head(400, ("Transfer-Encoding", "chunked"), ("X", "y")), chunk(b"ab"), chunk(b"c"), b"0\r\nT: z\r\n\r\n")
