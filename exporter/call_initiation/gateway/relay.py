@@ -255,8 +255,8 @@ class _Connection(asyncio.Protocol):
 
     @property
     def is_usable(self) -> bool:
-        """Whether it is open, and the server has said nothing since its last answer."""
-        return self._answer is None and not self._transport.is_closing()
+        """Whether it is open: it ends where the server says a word that nobody has asked for."""
+        return not self._transport.is_closing()
 
     def send(self, method: str, request: bytes, deadline: float) -> _Answer:
         """Write a request, once; return its answer, which is still to come."""
