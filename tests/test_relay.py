@@ -100,6 +100,24 @@ def test_an_api_that_says_close_gets_the_next_request_on_another_connection() ->
         assert [0, 1] == [received.connection for received in api.received]
 
 
+@pytest.mark.parametrize("is_at_once", [True, False])
+def test_where_an_api_says_a_word_unasked_it_is_asked_no_more(is_at_once: bool) -> None:  # noqa: FBT001 - a parameter of pytest's
+    """Some say 408 before they close; it would be taken for the next call's answer."""
+    hold = Event()
+    acts = (ACCEPTED + answer(408),) if is_at_once else (ACCEPTED, hold, answer(408))
+    with Server(always(*acts)) as api:
+
+        async def scenario(upstream: Upstream) -> None:
+            assert b"{}" == await _called(upstream)
+            hold.set()
+            while not upstream._idle[0]._transport.is_closing():  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0)
+            assert b"{}" == await _called(upstream)
+
+        _run(api, scenario)
+        assert [0, 1] == [received.connection for received in api.received]
+
+
 def test_a_connection_that_ends_as_it_begins_is_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The request's stream stays unread, which says that nothing was sent."""
     connected = Upstream._connected

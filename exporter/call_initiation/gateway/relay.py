@@ -271,7 +271,6 @@ class _Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """End the connection at once."""
-        self._stop_timer()
         self._transport.abort()
 
     # -- for the event loop -------------------------------------------------------------------------------------------
