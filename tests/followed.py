@@ -22,6 +22,7 @@ from call_initiation.events import Certainty, Event, StateLabel
 from call_initiation.exporter import Exporter
 from call_initiation.feed.feed import Door, Feed
 from call_initiation.feed.follow import Following
+from call_initiation.feed.outage import Outage
 from call_initiation.feed.shard import Means
 from call_initiation.recording.updates import Told
 from call_initiation.simulator.org import (
@@ -176,7 +177,8 @@ async def following(
         tokens = Tokens(Credentials(CLIENT_ID, CLIENT_SECRET), server.url, http, now)
         api = GenesysApi(http, tokens, server.url, Budget(), clock=now)
         random = Random(seed).random  # noqa: S311 - a seed makes a failure repeatable
-        means = Means(api, connect, run.tell, now, asyncio.sleep, random, run.timeline, run.faults.append)
+        outage = Outage("the state feed", 90.0, now)
+        means = Means(api, connect, run.tell, now, asyncio.sleep, random, run.timeline, run.faults.append, outage)
         feed = run.feed = Feed(means, whom or Following(tuple(organisation.agent_ids)))
 
         async def note_date(response: httpx.Response) -> None:

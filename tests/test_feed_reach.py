@@ -178,6 +178,30 @@ def test_whom_nothing_is_heard_of_is_read_in_turn_until_it_is() -> None:
     run(told())
 
 
+def test_an_api_that_is_away_for_an_hour_is_told_of_a_few_times(caplog: pytest.LogCaptureFixture) -> None:
+    """However often it is tried; and that it is well again."""
+
+    async def told() -> list[str]:
+        rig = Rig()
+        async with rig.followed():
+            await rig.until(lambda: rig.known() == 3)
+            rig.disturb(down=True)
+            rig.strike(Strike.DROP)
+            for method in ("GET", "POST"):
+                rig.answers[method, ""] = refusal
+            await asyncio.sleep(3600)
+            away = list(caplog.messages)
+            rig.answers.clear()
+            rig.disturb(down=False)
+            await rig.until(lambda: "the state feed is well again" in caplog.messages)
+            assert 3 == rig.known()
+        return away
+
+    away = run(told())
+    assert "the state feed fails, and agents' states may be stale meanwhile: " in away[0]
+    assert 30 >= len(away)
+
+
 def test_members_of_queues_and_groups_are_followed_as_long_as_they_are_members() -> None:
     """Each once, though several may name them; a team that can't be read holds up no other one."""
     first, second, third, *_ = Organisation(1, 10).agent_ids

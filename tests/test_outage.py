@@ -1,8 +1,8 @@
-"""What is logged of a store that fails: little, whatever it does."""
+"""What is logged of a service that fails: little, whatever it does."""
 
 import pytest
 
-from call_initiation.sharing.outage import Outage
+from call_initiation.feed.outage import Outage
 
 AWAY, LOADING = "it can't be reached", "it loads its data"
 
@@ -13,7 +13,7 @@ class Told:
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         self._caplog = caplog
         self.now = 1000.0
-        self.outage = Outage(15.0, lambda: self.now)
+        self.outage = Outage("the shared store", 15.0, lambda: self.now)
 
     def after(self, seconds: float, why: str = "") -> list[str]:
         """Let time pass, then fail, or succeed where no reason is given; return what is logged of it."""
@@ -36,7 +36,7 @@ def test_one_line_tells_that_it_fails_and_one_that_it_is_well(caplog: pytest.Log
     """What succeeds in between doesn't count: some commands may fail while others don't."""
     told = Told(caplog)
     assert [AWAY] == told.after(0.0, AWAY)
-    assert "agents' states are stale meanwhile" in caplog.text
+    assert "the shared store fails, and agents' states may be stale meanwhile" in caplog.text
     assert [] == [line for _ in range(100) for line in told.after(1.0, AWAY) + told.after(1.0)]
     assert [] == told.after(13.0)
     assert ["the shared store is well again"] == told.after(1.0)
@@ -45,9 +45,8 @@ def test_one_line_tells_that_it_fails_and_one_that_it_is_well(caplog: pytest.Log
 
 
 def test_an_outage_that_lasts_is_told_of_every_ten_minutes(caplog: pytest.LogCaptureFixture) -> None:
-    """And each minute, if its cause is another one."""
+    """With each cause, if they aren't too many."""
     told = Told(caplog)
-    assert 2 == len([line for _ in range(1199) for line in told.after(1.0, AWAY)])
-    told = Told(caplog)
-    causes = [line for second in range(120) for line in told.after(1.0, (AWAY, LOADING)[second % 2])]
-    assert [AWAY, LOADING] == causes
+    causes = [line for second in range(1200) for line in told.after(1.0, (AWAY, LOADING)[second % 2])]
+    assert [AWAY, LOADING, AWAY, LOADING] == causes
+    assert 4 == len([line for second in range(600) for line in told.after(1.0, f"cause {second}")])

@@ -15,10 +15,10 @@ from call_initiation.events import FeedChange, FeedState, Presence
 from call_initiation.feed.access import Access
 from call_initiation.feed.feed import Door, Port
 from call_initiation.feed.follow import Following
+from call_initiation.feed.outage import Outage
 from call_initiation.recording.updates import Forgotten, Reading, Told
 from call_initiation.sharing.hearing import Entry
 from call_initiation.sharing.keyspace import Keyspace
-from call_initiation.sharing.outage import Outage
 from call_initiation.sharing.store import RHYTHM, Member, Rhythm, _name, shared
 from call_initiation.simulator.org import CALM, CLIENT_ID, CLIENT_SECRET, Organisation, user_token
 from call_initiation.simulator.server import Server, ServerThread
@@ -251,7 +251,7 @@ def test_a_store_that_fails_is_told_of_once(redis: RedisServer, caplog: pytest.L
 
     async def told() -> None:
         async with leading(redis.url) as (process, _):
-            process.member._keys.outage = outage = Counting(10 * QUICK.silence)
+            process.member._keys.outage = outage = Counting("the shared store", 10 * QUICK.silence)
             break_it(redis)
             await until(lambda: outage.failures > 5 and not process.is_up)
             assert [why] == [text.rpartition(": ")[2].partition(";")[0] for text in logged()]

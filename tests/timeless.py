@@ -16,6 +16,7 @@ from call_initiation.api.pacing import Budget
 from call_initiation.api.tokens import Credentials, Tokens
 from call_initiation.events import Certainty, Event
 from call_initiation.exporter import Exporter
+from call_initiation.feed.outage import Outage
 from call_initiation.feed.shard import Means
 from call_initiation.recording.updates import Told
 from call_initiation.simulator.disturbances import Strike
@@ -90,7 +91,15 @@ class World:
         self.api = GenesysApi(client, tokens, URL, Budget(), clock=self.now)
         random = Random(1).random  # noqa: S311 - the same each time
         self.means = Means(
-            self.api, self._connect, self._tell, self.now, asyncio.sleep, random, Timeline(), self.faults.append
+            self.api,
+            self._connect,
+            self._tell,
+            self.now,
+            asyncio.sleep,
+            random,
+            Timeline(),
+            self.faults.append,
+            Outage("the state feed", 90.0, self.now),
         )
 
     def now(self) -> float:

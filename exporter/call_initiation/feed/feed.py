@@ -37,6 +37,7 @@ from call_initiation.events import FeedChange, FeedState, SkewChange
 from call_initiation.feed.access import Access
 from call_initiation.feed.follow import Callers, Following, TokenUsers, followed_as
 from call_initiation.feed.members import EVERY, Circle, Team
+from call_initiation.feed.outage import Outage
 from call_initiation.feed.shard import Means, Shard, shown
 from call_initiation.feed.witness import AT_ONCE, Answers, are_all, changes_of, whole_of
 from call_initiation.log import Log
@@ -51,6 +52,9 @@ _CHECK_EVERY: Final = 10.0
 
 _READ_EVERY: Final = 2.0
 """Seconds between reads of whom no channel reaches, and between any two shards' checks: a fifth of the budget each."""
+
+_CALM: Final = 90.0
+"""Seconds without a failure after which all is well: a request may take 30, and be tried again 30 later."""
 
 _WAITING: Final = 1_000
 _KNOWN: Final = 100_000
@@ -211,7 +215,9 @@ class Feed:
         return [Team(name, read, Backoff(1.0, EVERY, self._means.random)) for name, read in reads.items()]
 
     async def _enlist(self) -> None:
-        """Look at each queue and group that is due."""
+        """Look at each queue and group that is due, and whether all is well again."""
+        if not self._down:
+            self._means.outage.worked()
         for team in self._teams:
             if team.due <= self._means.now():
                 await self._look(team)
@@ -270,7 +276,7 @@ class Feed:
                 backoff.reset()
                 await self._means.sleep(every)
             except UpstreamError as error:
-                _logger.warning("the state feed has trouble: %s", error)
+                self._means.outage.failed(str(error))
                 await self._means.sleep(backoff.next())
             except Exception:  # noqa: BLE001 - a fault of ours must not end the feed
                 self._means.fault("feed")
@@ -378,7 +384,8 @@ async def serve(access: Access, following: Following, port: Port, door: Door) ->
     ):
         tokens = Tokens(access.credentials, access.login_url, client, now)
         api = GenesysApi(client, tokens, access.api_url, Budget(), clock=now)
-        means = Means(api, connect, port.tell, now, asyncio.sleep, SystemRandom().random, timeline, port.fault)
+        outage = Outage("the state feed", _CALM, now)
+        means = Means(api, connect, port.tell, now, asyncio.sleep, SystemRandom().random, timeline, port.fault, outage)
         feed = Feed(means, following)
         await feed.run(door)
 

@@ -25,6 +25,7 @@ from call_initiation.api.channel import Channel, Reason, Reconnect, Renew, Send
 from call_initiation.api.genesys import GenesysApi, NewChannel
 from call_initiation.api.pacing import Backoff, is_final
 from call_initiation.errors import UpstreamError
+from call_initiation.feed.outage import Outage
 from call_initiation.feed.witness import Answers, Lost, Trouble, Witness
 from call_initiation.log import Log
 from call_initiation.recording.updates import Told
@@ -85,6 +86,7 @@ class Means:
         random: Gives a number from 0 up to 1.
         timeline: Brings the server's stamps to our timeline.
         fault: Counts a fault of our own.
+        outage: Told of what can't be done at the moment.
     """
 
     api: GenesysApi
@@ -95,6 +97,7 @@ class Means:
     random: Callable[[], float]
     timeline: Timeline
     fault: Callable[[str], None]
+    outage: Outage
 
     def backoff(self) -> Backoff:
         """Return a fresh backoff for something that failed."""
@@ -277,7 +280,7 @@ class Shard:
             except Lost as lost:
                 self._go_down(lost.reason)
             except (UpstreamError, OSError) as error:
-                _logger.warning("agents can't be followed at the moment: %s", error)
+                self._means.outage.failed(str(error) or type(error).__name__)
                 self._go_down(Reason.CONNECT_FAILED)
             except Exception:  # noqa: BLE001 - a fault of ours must not end what we hear
                 self._made = None

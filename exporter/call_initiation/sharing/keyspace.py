@@ -23,7 +23,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from call_initiation.errors import SettingsError
-from call_initiation.sharing.outage import Outage
+from call_initiation.feed.outage import Outage
 
 _KEPT: Final = 4_096
 """Entries of the stream; a reader that is farther behind begins anew."""
@@ -182,7 +182,7 @@ class Keyspace:
         self._keys = [f"call-initiation:{{{name}}}:{key}" for key in ("leader", "epoch", "words", "states", "asked")]
         self._failure = RedisError
         self._client = _client(url, reach)
-        self.outage = Outage(_CALM * reach)
+        self.outage = Outage("the shared store", _CALM * reach)
 
     async def close(self) -> None:
         """Close all connections."""
