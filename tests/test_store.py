@@ -247,7 +247,7 @@ def test_a_store_that_fails_is_told_of_once(redis: RedisServer, caplog: pytest.L
             super().failed(why)
 
     def logged() -> list[str]:
-        return [text for text in caplog.messages if "shared store" in text]
+        return [text for text in caplog.messages if "shared store" in text and "whoever leads" not in text]
 
     async def told() -> None:
         async with leading(redis.url) as (process, _):
@@ -258,6 +258,24 @@ def test_a_store_that_fails_is_told_of_once(redis: RedisServer, caplog: pytest.L
             await asyncio.to_thread(mend_it, redis)
             await until(lambda: process.is_up)
             await until(lambda: logged()[1:] == ["the shared store is well again"])
+
+    asyncio.run(told())
+
+
+def test_who_hears_nothing_of_a_leader_that_cannot_speak_says_so(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It keeps its lease, so nobody else finds anything wrong with the store."""
+
+    async def told() -> None:
+        async with leading(redis.url):
+            follower = Process(redis.url, well)
+            await until(lambda: follower.is_up)
+            redis.client.config_set("maxmemory", 1)
+            await until(lambda: "whoever leads says nothing" in caplog.text)
+            redis.client.config_set("maxmemory", 0)
+            await until(lambda: follower.is_up)
+            await follower.leave()
 
     asyncio.run(told())
 

@@ -45,6 +45,7 @@ _QUESTIONS: Final = 8
 _FAREWELL: Final = 0.4
 _WANTED: Final = 100_000
 
+_QUIET: Final = "whoever leads says nothing, and nobody else may; see what the other exporters log"
 _GARBLED: Final = "it holds what can't be read: another version's, or another program's"
 
 _logger = Log()
@@ -96,6 +97,7 @@ class Member:
         self._wanted: set[str] = set()
         self._unanswered: set[str] = set()
         self._stands_every = rhythm.pulse
+        self._heard_at = port.now()
         self._epoch = 0
         self._scan = self._cursor = 0
 
@@ -133,9 +135,12 @@ class Member:
         if entry is not None:
             self._hear(entry)
         # Whoever hears nothing for so long may have believed something that was no leader's, such as a later epoch.
-        until = self._port.now() + self._rhythm.lease
-        while self._port.now() < until:
-            until = until if self._hearing.is_deaf else self._port.now() + self._rhythm.lease
+        until = self._port.now() + 2 * self._rhythm.lease
+        while (now := self._port.now()) < until:
+            if not self._hearing.is_deaf:
+                self._heard_at, until = now, now + 2 * self._rhythm.lease
+            elif now > self._heard_at + 2 * self._rhythm.lease:
+                self._keys.outage.failed(_QUIET)
             entries = await self._keys.after(position, 0.0 if self._hearing.scan else self._wait())
             for _, fields in entries:
                 self._hear(fields)
