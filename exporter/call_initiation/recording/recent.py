@@ -77,10 +77,8 @@ class Recent:
         """Take one event."""
         match event:
             case Attempt():
-                # What began before the clock was set back would open a minute that is still to come.
-                begun = min(event.started_at, self._follow_clock())
-                if begun >= self._next:
-                    self._look(begun // _MINUTE_NS)
+                if not self._next - _MINUTE_NS <= event.started_at < self._next:  # not of the minute that is open
+                    self._open(event.started_at)
                 if event.is_failure:
                     with self._lock:
                         self._failures.appendleft(event)
@@ -113,8 +111,12 @@ class Recent:
             self._ahead = max(self._ahead, wall - steady)
             return wall
 
-    def _look(self, minute: int) -> None:
-        look = Look(minute * MINUTE, self._counts())
-        self._next = (minute + 1) * _MINUTE_NS
-        with self._lock:
-            self._looks.append(look)
+    def _open(self, begun: int) -> None:
+        """Look at how the attempts stand before one of another minute, unless that minute has been; in nanoseconds."""
+        begun = min(begun, self._follow_clock())  # a clock that was set back since would open one that is still to come
+        if begun >= self._next:
+            minute = begun // _MINUTE_NS
+            look = Look(minute * MINUTE, self._counts())
+            self._next = (minute + 1) * _MINUTE_NS
+            with self._lock:
+                self._looks.append(look)
