@@ -292,6 +292,31 @@ def test_nothing_is_made_where_nothing_is_asked_for() -> None:
     assert (None, None, None) == (collector.spans(None), collector.events(None), collector.metrics(None))
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "found"),
+    [
+        ("collector:4318", "'collector:4318'"),
+        ("collector", "'collector'"),
+        ("http://", "'http://'"),
+        ("http://[::1", "'http://[::1'"),
+        ("ftp://collector", "'ftp://collector'"),
+        ("dialer:canary@collector:4318", "what may hold a password"),
+    ],
+)
+@pytest.mark.parametrize("key", [ENDPOINT, f"{OTLP}METRICS_ENDPOINT"])
+def test_an_endpoint_that_is_no_url_is_met_at_the_start(key: str, endpoint: str, found: str) -> None:
+    """Over HTTP; else each record would be refused, and only OpenTelemetry's own log would say why."""
+    with pytest.raises(SettingsError) as caught:
+        collector.metrics(None, {key: endpoint})
+    assert f"{key}: found {found}, expected a URL like http://collector:4318" == str(caught.value)
+
+
+def test_over_grpc_a_host_and_a_port_are_an_endpoint() -> None:
+    """As OpenTelemetry's own exporter takes them."""
+    given = {f"{OTLP}LOGS_PROTOCOL": "grpc", f"{OTLP}LOGS_ENDPOINT": "collector:4317"}
+    assert collector.events(None, given) is not None
+
+
 def test_a_bad_protocol_is_met_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not at the first call."""
     monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:1")

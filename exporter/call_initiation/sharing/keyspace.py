@@ -90,11 +90,14 @@ _CALM: Final = 10.0
 
 _REPLICA: Final = "it is a replica; name the primary in the URL"
 
+_RIGHTS: Final = "its ACL refuses a command or a key; docs/growing.md lists those that are needed"
+
 _REASONS: Final = {
     "OutOfMemoryError": "it is out of memory; raise its maxmemory, or see what else fills it",
     "ReadOnlyError": _REPLICA,
     "UNBLOCKED": _REPLICA,  # it has just become one
-    "NoPermissionError": "its ACL refuses a command or a key; docs/growing.md lists those that are needed",
+    "NoPermissionError": _RIGHTS,
+    "ACL": _RIGHTS,  # "ACL failure in script", as Redis 7.2 and later say within one
     "AuthenticationError": "it refuses the user or the password in the URL",
     "BusyLoadingError": "it loads its data; it is ready soon",
     "ConnectionError": "it can't be reached; see whether it runs, and whether host, port and TLS in the URL are right",
@@ -103,7 +106,7 @@ _REASONS: Final = {
 """What is wrong and what to do, by the name of the client's exception, or by Redis's code where the client has none."""
 
 _OF_ACL: Final = "The user executing the script can't run"
-"""How Redis 7 says, without a code, that its ACL refuses a command within a script."""
+"""How Redis 7.0 says, without a code, that its ACL refuses a command within a script."""
 
 _CODE: Final = re.compile(r"[A-Z]{3,20}\b")
 """What an error of Redis's begins with, where the client has no exception of its own for it."""

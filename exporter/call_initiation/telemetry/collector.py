@@ -16,6 +16,7 @@ from enum import StrEnum
 from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
@@ -231,6 +232,7 @@ def _connect(
     if not is_on(signal, environment):
         return None
     spoken = protocol(signal, environment)
+    _check_endpoint(signal, spoken, environment)
     compression = _compression(signal, environment)
     told = {"timeout": _timeout(signal, environment), **_told(signal, spoken, environment)}
     module, name = f"opentelemetry.exporter.otlp.proto.{spoken}.{place[0]}", place[1]
@@ -244,6 +246,19 @@ def _connect(
         return verdicts.by_answer(make) if spoken == "http" else verdicts.by_status(make)
 
     return connected
+
+
+def _check_endpoint(signal: Signal, spoken: str, environment: Mapping[str, str]) -> None:
+    """Refuse what no exporter could send to: over gRPC a host and a port are enough, over HTTP it is a URL."""
+    key, named = _said(signal, "ENDPOINT", environment)
+    try:
+        parts = urlsplit(named)
+        is_fit = spoken == "grpc" or not named or (parts.scheme in {"http", "https"} and bool(parts.hostname))
+    except ValueError:
+        is_fit = False
+    if not is_fit:
+        found = "what may hold a password" if "@" in named else repr(named)
+        raise SettingsError(key, found, "a URL like http://collector:4318")
 
 
 def _compression(signal: Signal, environment: Mapping[str, str]) -> str:
